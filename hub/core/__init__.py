@@ -1,0 +1,1 @@
+"""The core: broker, channels, sessions and the scheduler that delivers."""

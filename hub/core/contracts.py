@@ -1,0 +1,188 @@
+"""What the core asks of plugins, and what it gives them.
+
+A transport's author writes a Link per peer and awaits ``broker.serve_session(link, ...)``. It never writes
+queues, timeouts, retries, drop policy, tasks, locks or metrics: those are the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import attrs
+import trio
+import trio.abc
+
+from hub.sansio.publication import Position
+
+
+class Publish(Protocol):
+    """How a source hands over an event: at once, in O(1), whoever listens."""
+
+    def __call__(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        ts: int | None = None,
+        event: str | None = None,
+        kind: str | None = None,
+        user: str | None = None,
+        last_update_id: int | None = None,
+    ) -> Position:
+        """``data`` is compact JSON; ``ts`` Unix milliseconds (None: now); ``kind`` "snapshot" or "delta";
+        ``user`` the owner of a private channel. Raises PublishRefused."""
+        ...
+
+
+# --- sources ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class SourceStatistics:
+    """``status`` is "starting", "ok", "degraded" or "down"; ``detail`` is shown to operators as JSON."""
+
+    status: str
+    detail: Mapping[str, Any] = attrs.field(factory=dict)
+    #: topic -> records
+    consumed: Mapping[str, int] = attrs.field(factory=dict)
+    refused: Mapping[str, int] = attrs.field(factory=dict)
+    #: (topic, partition) -> records behind
+    lag: Mapping[tuple[str, int], int] = attrs.field(factory=dict)
+
+
+class Source(Protocol):
+    """Brings events in. A plugin of the entry-point group ``hub.sources``."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type]
+
+    async def run(self, publish: Publish, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Calls ``started()`` when it has caught up; runs until cancelled; yields about every millisecond."""
+        ...
+
+    def statistics(self) -> SourceStatistics: ...
+
+
+# --- links -----------------------------------------------------------------------------------------------
+
+
+class Link(Protocol):
+    """The path to one peer. Its errors are Trio's: BrokenResourceError, ClosedResourceError, EndOfChannel."""
+
+    #: Sent as it is every so many seconds; empty for none. The peer's answer, if any, counts as a sign of life.
+    keepalive: tuple[bytes, float]
+    #: Whether that does instead of the protocol's own heartbeat.
+    keepalive_is_enough: bool
+
+    async def send(self, data: bytes) -> None:
+        """Writes framed messages; waits for as long as the peer takes."""
+        ...
+
+    async def receive(self) -> str | bytes:
+        """The peer's next message. Raises EndOfChannel when the peer has left, ProtocolViolated when it must go.
+        A link that only sends waits here until then."""
+        ...
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Says goodbye where the protocol has a way to. May wait for the peer: the caller holds the clock."""
+        ...
+
+
+@runtime_checkable
+class FastPath(Protocol):
+    """A link (or a stream) that can be written to without waiting."""
+
+    def try_send(self, data: bytes) -> int:
+        """Takes what the peer's buffer has room for, and says how many bytes that was. Never waits.
+
+        When it takes some but not all, the link is reserved for the caller, whose next ``send`` must begin
+        with the rest of the message that was cut. Raises BrokenResourceError, ClosedResourceError.
+        """
+        ...
+
+    async def wait_writable(self) -> None:
+        """Returns when the peer's buffer has room again."""
+        ...
+
+
+@runtime_checkable
+class Audible(Protocol):
+    """A link that knows when it last heard anything of its peer."""
+
+    #: Monotonic seconds (``trio.current_time()``).
+    last_heard: float
+
+
+# --- transports ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """The head of an HTTP request, already checked for form. Header names are lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    peer: str
+    http_version: str = "1.1"
+
+
+class Exchange(Protocol):
+    """One HTTP request and its answer."""
+
+    request: Request
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge beyond ``limit`` bytes."""
+        ...
+
+    async def respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Answers and ends. ``content-type`` is JSON unless given."""
+        ...
+
+    async def open_stream(self, headers: Mapping[str, str]) -> Link:
+        """Begins an endless answer. What is sent on the link must carry HTTP's chunk framing where
+        ``is_chunked``."""
+        ...
+
+    @property
+    def is_chunked(self) -> bool: ...
+
+    async def wait_disconnected(self) -> None:
+        """Returns when the client has gone."""
+        ...
+
+
+class BodyTooLarge(Exception):
+    """The client's fault: a request body beyond the limit."""
+
+
+HttpHandler = Callable[[Exchange], Awaitable[None]]
+UpgradeHandler = Callable[[Request, trio.abc.Stream], Awaitable[None]]
+
+
+class Mounts(Protocol):
+    """The public port, as a transport sees it."""
+
+    def mount_http(self, method: str, path: str, handler: HttpHandler) -> None:
+        """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``."""
+        ...
+
+    def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:
+        """Takes over the stream of WebSocket upgrades to ``path``. The stream begins with the request's head."""
+        ...
+
+
+class Transport(Protocol):
+    """Brings clients in. A plugin of the entry-point group ``hub.transports``."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type]
+
+    async def serve(
+        self, broker: Any, mounts: Mounts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listens, or mounts itself on the public port; calls ``started()`` then; runs until cancelled."""
+        ...

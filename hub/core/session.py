@@ -1,0 +1,244 @@
+"""A session: the core's view of one client that stays connected. It obeys commands and keeps time; what it
+writes goes through its Writer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from hub.core.contracts import Audible, Link
+from hub.core.identity import Identity
+from hub.core.subscription import Subscription
+from hub.core.writer import Writer
+from hub.sansio.commands import ChannelState, Command, Ping, Subscribe, Subscribed, Unsubscribe
+from hub.sansio.drops import DropWindow
+from hub.sansio.encodings import Encoding
+from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+
+if TYPE_CHECKING:
+    from hub.core.broker import Broker
+
+logger = logging.getLogger(__name__)
+
+#: A heartbeat comes at least this often, in seconds, also on a busy connection (live-envelope.md says 10).
+HEARTBEAT_AT_LEAST = 9.0
+#: Timers are looked at once a second, so what is due in between goes out a little early.
+TICK = 1.0
+
+
+@attrs.frozen
+class Farewell:
+    """Why the hub ends a session, when the client may come back, and how long it has to take the news."""
+
+    code: int
+    msg: str
+    retry_after_ms: int = 0
+    deadline: float = 5.0
+
+
+class Session:
+    """One client. Made by ``Broker.serve_session`` and lives as long as that call."""
+
+    def __init__(
+        self, broker: Broker, link: Link, encoding: Encoding, *, connection_id: str, identity: Identity, transport: str
+    ) -> None:
+        self.broker = broker
+        self.link = link
+        self.protocol = encoding.protocol
+        self.connection_id = connection_id
+        self.identity = identity
+        self.transport = transport
+        self.subscriptions: dict[str, Subscription] = {}
+        self.farewell: Farewell | None = None
+        self.writer = Writer(
+            link,
+            encoding,
+            self.subscriptions,
+            transport=transport,
+            max_cursor=broker.limits.cursor_size,
+            counts=broker.counts,
+            now_ms=broker.now_ms,
+            on_drop=self._lost,
+            on_broken=self.abandon,
+        )
+        self.opened_at = self._kept_alive_at = self._heartbeat_at = trio.current_time()
+        self._drops: DropWindow | None = None
+        self._reading = trio.CancelScope()
+        self._scope = trio.CancelScope()
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        fields = {"connId": self.connection_id, "transport": self.transport}
+        return fields if self.identity.user is None else {**fields, "userId": self.identity.user}
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves the client until it leaves, breaks the protocol or is disconnected. Whatever happens to the
+        link ends here."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                self.writer.nursery = nursery
+                self.writer.flush()
+                with self._reading:
+                    await self._read_commands()
+                if self.farewell is not None:
+                    await self._say_goodbye(self.farewell)
+                nursery.cancel_scope.cancel()
+
+    def disconnect(self, farewell: Farewell) -> None:
+        """Ends the session politely: says why, then closes. Data that is still due is not sent any more."""
+        if self.farewell is not None:
+            return
+        self.farewell = farewell
+        self.writer.mute()
+        if farewell.code not in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
+            self.writer.say(
+                self.protocol.disconnecting(farewell.code, farewell.msg, farewell.retry_after_ms, self.broker.now_ms())
+            )
+        self._reading.cancel()
+
+    def abandon(self) -> None:
+        """Ends the session at once: its link is broken, or its client takes nothing."""
+        self._scope.cancel()
+
+    async def _say_goodbye(self, farewell: Farewell) -> None:
+        with trio.move_on_after(farewell.deadline):
+            try:
+                await self.writer.wait_flushed()
+                await self.link.aclose(farewell.code, farewell.msg)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    # --- commands -----------------------------------------------------------------------------------------
+
+    async def _read_commands(self) -> None:
+        try:
+            while True:
+                self._take(await self.link.receive())
+                # The next command waits until this one's answer was taken: a client that does not read is not
+                # listened to either, and the outbox stays short.
+                await self.writer.wait_flushed()
+        except ProtocolViolated as violation:
+            self.disconnect(Farewell(violation.code, violation.msg))
+        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def _take(self, message: str | bytes) -> None:
+        try:
+            command = self.protocol.parse(message, self.broker.protocol_limits)
+        except RequestRefused as refusal:
+            self.broker.counts.received["invalid"] += 1
+            self.writer.say(self.protocol.refused(refusal, self.broker.now_ms()))
+        else:
+            self.broker.counts.received[type(command).__name__.lower()] += 1
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        now = self.broker.now_ms()
+        match command:
+            case Subscribe():
+                self.writer.say(self.protocol.subscribed(command, self.subscribe(command), now))
+            case Unsubscribe():
+                self.unsubscribe(command.channels)
+                self.writer.say(self.protocol.unsubscribed(command, now))
+            case Ping():
+                self.writer.say(self.protocol.pong(command, now))
+
+    def subscribe(self, command: Subscribe) -> Subscribed:
+        """Subscribes to what it can. A channel that is subscribed already stays as it is."""
+        errors: list[RequestRefused] = []
+        states: dict[str, ChannelState] = {}
+        for name in command.channels:
+            try:
+                subscription = self.subscriptions.get(name) or self._add(name, command)
+            except RequestRefused as refusal:
+                errors.append(refusal)
+            else:
+                states[name] = subscription.state
+        status = "ok" if not errors else "partial" if states else "error"
+        self.broker.counts.subscribe_requests[status] += 1
+        logger.info("subscribe", extra={**self.log_fields, "channels": list(states), "refused": len(errors)})
+        return Subscribed(tuple(states), tuple(errors), states, self.writer.gatherer.cursor())
+
+    def _add(self, name: str, command: Subscribe) -> Subscription:
+        limit = self.broker.limits.channels_per_connection
+        if limit and len(self.subscriptions) >= limit:
+            raise RequestRefused(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} channels per connection", channel=name
+            )
+        channel = self.broker.registry.open(name, self.identity)
+        subscription = Subscription(self.writer, channel, command.seen.get(name))
+        self.subscriptions[name] = subscription
+        channel.subscriptions[subscription] = None
+        return subscription
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """Lets go of channels; those that are not subscribed are passed over."""
+        left = [subscription for name in names if (subscription := self.subscriptions.pop(name, None)) is not None]
+        for subscription in left:
+            self.broker.registry.leave(subscription)
+        logger.info("unsubscribe", extra={**self.log_fields, "channels": [left_.channel.name for left_ in left]})
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """What is due by the clock; called about once a TICK."""
+        if self.farewell is not None:
+            return
+        self.writer.drop_excess()
+        limits = self.broker.limits
+        if limits.write_deadline and now - self.writer.blocked_since > limits.write_deadline:
+            logger.warning("client takes nothing", extra=self.log_fields)
+            self.broker.counts.slow_disconnects += 1
+            self.farewell = Farewell(CloseCode.INTERNAL, "client takes nothing")
+            self.abandon()
+        elif isinstance(self.link, Audible) and limits.idle_timeout and (
+            now - self.link.last_heard > limits.idle_timeout
+        ):
+            self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
+        elif not self.writer.is_pumping:
+            self._keep_alive(now)
+            self._beat(now)
+            self.writer.flush()
+
+    def _keep_alive(self, now: float) -> None:
+        frame, interval = self.link.keepalive
+        if frame and now - self._kept_alive_at > interval - TICK:
+            self._kept_alive_at = now
+            self.writer.outbox.append(frame)
+
+    def _beat(self, now: float) -> None:
+        silence = self.protocol.heartbeat_interval
+        if silence is None or self.link.keepalive_is_enough:
+            return
+        if now - self.writer.last_sent > silence - TICK or now - self._heartbeat_at > HEARTBEAT_AT_LEAST - TICK:
+            heartbeat = self.protocol.heartbeat(self.writer.gatherer.cursor(), self.broker.now_ms())
+            if heartbeat is not None:
+                self._heartbeat_at = now
+                self.writer.say(heartbeat)
+
+    # --- slowness -----------------------------------------------------------------------------------------
+
+    def _lost(self, count: int) -> None:
+        """The client lost ``count`` events by its slowness."""
+        counts, rules, now = self.broker.counts, self.broker.limits.slow, trio.current_time()
+        counts.dropped["slow_consumer"] += count
+        if self._drops is None:
+            self._drops = DropWindow(rules)
+        verdict = self._drops.add(count, now)
+        if any(subscription.must_close for subscription in self.subscriptions.values()):
+            verdict = "close"
+        if verdict == "close":
+            counts.slow_disconnects += 1
+            logger.warning("slow consumer disconnected", extra=self.log_fields)
+            self.disconnect(Farewell(CloseCode.INTERNAL, "slow consumer", deadline=rules.close_deadline))
+        elif verdict == "warn":
+            counts.slow_warnings += 1
+            logger.warning("slow consumer", extra=self.log_fields)
+            dropped = self._drops.dropped(rules.warn_window, now)
+            self.writer.say(self.protocol.slow_consumer(dropped, rules.warn_window, self.broker.now_ms()))

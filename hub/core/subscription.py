@@ -1,0 +1,143 @@
+"""A subscription is a cursor: where one session is in one channel's log.
+
+Nothing is ever queued for a subscriber. What it has not been given yet is the log after ``position``; what
+it must be told before that is derived from the few numbers here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hub.sansio.commands import ChannelState, SeenPosition
+from hub.sansio.log import Gap
+from hub.sansio.publication import Position, Publication
+
+if TYPE_CHECKING:
+    from hub.core.channel import Channel
+    from hub.core.writer import Writer
+
+
+class Subscription:
+    """Session x channel; ``writer`` is the session's.
+
+    ``position``  the last seq that the session was given, or told of.
+    ``gap``       what a returning client must be told that it cannot have.
+    ``snapshot``  the state that is due before anything after it.
+    ``skip``      (from, to]: what a slow client loses; told when the position reaches ``from``.
+    ``promised``  nothing up to here is dropped: it was published while the client kept up, or is its replay.
+    """
+
+    __slots__ = ("_round", "channel", "gap", "position", "promised", "seen", "skip", "snapshot", "writer")
+
+    def __init__(self, writer: Writer, channel: Channel, seen: SeenPosition | None) -> None:
+        self.writer = writer
+        self.channel = channel
+        self.seen = seen
+        self.gap: Gap | None = None
+        self.snapshot: Publication | None = None
+        self.skip: tuple[int, int] | None = None
+        head = channel.log.head_seq
+        self.position = head
+        self.promised = head
+        if seen is None:
+            self.snapshot = channel.state
+        else:
+            self._resume(seen)
+        # A replay takes as long as the client needs; it counts as slow only when it stops catching up, that
+        # is, when the events that came during one round of catching up are no fewer than that round's.
+        self._round = head - self.position
+
+    def _resume(self, seen: SeenPosition) -> None:
+        log = self.channel.log
+        resumption = log.resume(seen.seq, seen.epoch)
+        self.position, self.gap = resumption.seq, resumption.gap
+        if self.gap is not None and (state := self.channel.state) is not None:
+            # The snapshot stands for all up to the head, so that is how far the gap goes.
+            if self.gap.reason == "evicted":
+                self.gap = Gap("evicted", self.gap.from_seq, log.head_seq)
+            self.position, self.snapshot = log.head_seq, state
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the log is all there is to tell, and it is not a replay."""
+        return self.gap is None and self.snapshot is None and self.skip is None and not self._round
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether nothing is lost so far: all that follows the position is still buffered."""
+        return self.skip is None and self.position + 1 >= self.channel.log.first_seq
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to tell."""
+        return (
+            self.position < self.channel.log.head_seq
+            or self.gap is not None
+            or self.snapshot is not None
+            or self.skip is not None
+        )
+
+    @property
+    def told(self) -> Position | None:
+        """What a cursor may claim for this channel: nothing that the client has not been told yet."""
+        if self.gap is not None and self.seen is not None:
+            return Position(self.seen.epoch or self.channel.log.epoch, self.seen.seq)
+        if self.snapshot is not None:
+            return None  # unknown to the cursor, so that its bearer gets the state first
+        return Position(self.channel.log.epoch, self.position)
+
+    @property
+    def state(self) -> ChannelState:
+        log = self.channel.log
+        return ChannelState(log.position, log.first_seq, self.gap)
+
+    def advance(self, position: int) -> None:
+        """The session was given, or told of, all up to ``position``."""
+        self.position = position
+        if self._round and position >= self.promised:
+            rest = self.channel.log.head_seq - position
+            self._round = rest if rest < self._round else 0
+            self.promised = position + self._round
+
+    def keeps_up(self) -> None:
+        """The client takes what it is given, so what is published by now will not be dropped."""
+        if not self._round:
+            self.promised = self.channel.log.head_seq
+
+    def drop_excess(self) -> int:
+        """Applies the lag limit and the buffer's end, in O(1); returns how many more events the client loses."""
+        log, policy = self.channel.log, self.channel.policy
+        floor = max(self.position, self.promised)
+        start, end = self.skip or (floor, floor)
+        known = end - start
+        if self.position + 1 < log.first_seq:  # the buffer itself has moved on
+            start, end = self.position, max(end, log.first_seq - 1)
+        if policy.lag_limit and not self._round and log.head_seq - end > policy.lag_limit:
+            end = log.head_seq - policy.lag_limit
+        if end > start:
+            end = max(end, self._rejoins_at)
+            self.skip = (start, end)
+        return end - start - known
+
+    @property
+    def _rejoins_at(self) -> int:
+        """The last seq that a laggard loses beside the excess: none, or all but the newest, or all."""
+        match self.channel.policy.on_lag:
+            case "snapshot" if self.channel.state is not None:
+                return self.channel.log.head_seq
+            case "snapshot" | "latest":
+                return self.channel.log.head_seq - 1
+        return 0
+
+    @property
+    def healing_state(self) -> Publication | None:
+        """The state that makes up for what was skipped, where skipping goes up to it."""
+        state = self.channel.state
+        if state is None or self.skip is None or self.channel.policy.on_lag != "snapshot":
+            return None
+        return state if state.seq == self.skip[1] else None
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the namespace closes a client that would lose something, so that it resumes."""
+        return self.skip is not None and self.channel.policy.on_lag == "close"

@@ -1,0 +1,1 @@
+"""The ground floor: the rules, without I/O, clock, Trio or logging."""

@@ -1,0 +1,73 @@
+"""The cursor: where a client is in a whole set of channels, as one opaque string.
+
+CBOR ``[1, {epoch: {channel: seq}}]`` in base64url without padding: safe in a URL and in a header, and
+short where channels share an epoch, as they mostly do. It says what a client has seen, never what it may
+see: rights are checked again wherever a cursor comes in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Iterable, Mapping
+
+import cbor2
+
+from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.names import is_channel_name
+from hub.sansio.publication import MAX_SEQ, Position
+
+VERSION = 1
+MAX_EPOCH_LENGTH = 64
+
+
+def encode_cursor(positions: Iterable[tuple[str, Position]]) -> str:
+    """The cursor of ``(channel, position)`` pairs."""
+    epochs: dict[str, dict[str, int]] = {}
+    for channel, position in positions:
+        epochs.setdefault(position.epoch, {})[channel] = position.seq
+    return base64.urlsafe_b64encode(cbor2.dumps([VERSION, epochs])).rstrip(b"=").decode("ascii")
+
+
+def decode_cursor(text: str, *, max_size: int) -> Mapping[str, Position]:
+    """The positions in a cursor, by channel. Raises RequestRefused (40005) for whatever is not one."""
+    if len(text) > max_size:
+        raise _bad(f"longer than {max_size} characters")
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        stream = io.BytesIO(raw)
+        value = cbor2.CBORDecoder(stream).decode()
+    except (ValueError, binascii.Error, cbor2.CBORError, RecursionError, TypeError, OverflowError, MemoryError):
+        raise _bad("not a cursor of this hub") from None
+    if stream.read(1) or not (isinstance(value, list) and len(value) == 2 and value[0] == VERSION):
+        raise _bad("not a cursor of this hub")
+    return _positions(value[1])
+
+
+def _positions(epochs: object) -> Mapping[str, Position]:
+    if not isinstance(epochs, dict):
+        raise _bad("not a cursor of this hub")
+    positions: dict[str, Position] = {}
+    for epoch, channels in epochs.items():
+        if not (is_epoch(epoch) and isinstance(channels, dict)):
+            raise _bad("not a cursor of this hub")
+        for channel, seq in channels.items():
+            if not (isinstance(channel, str) and is_channel_name(channel) and is_seq(seq)) or channel in positions:
+                raise _bad("not a cursor of this hub")
+            positions[channel] = Position(epoch, seq)
+    return positions
+
+
+def is_epoch(value: object) -> bool:
+    """Whether a value from outside can be an epoch's name."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_EPOCH_LENGTH and value.isascii() and value.isprintable()
+
+
+def is_seq(value: object) -> bool:
+    """Whether a value from outside can be a sequence number (0 is "before the first")."""
+    return type(value) is int and 0 <= value <= MAX_SEQ
+
+
+def _bad(why: str) -> RequestRefused:
+    return RequestRefused(ErrorCode.INVALID_REQUEST, f"bad cursor: {why}")

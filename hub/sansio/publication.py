@@ -1,0 +1,55 @@
+"""What a channel is made of: publications, and positions among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from hub.sansio.encodings import Encoding
+
+#: Sequence numbers stay below 2^53, so that a JavaScript number holds each of them exactly (stream-v2.md).
+MAX_SEQ = 2**53 - 1
+
+
+@attrs.frozen
+class Position:
+    """A place in a channel's history: the publication ``seq`` of the history named ``epoch``."""
+
+    epoch: str
+    seq: int
+
+
+class Publication:
+    """One item of a channel.
+
+    ``data`` is compact JSON; ``ts`` is Unix milliseconds, as the source gave it; ``stored_at`` is the
+    hub's monotonic time in seconds, by which buffers age. ``wire`` keeps the bytes of each encoding that
+    somebody asked for, so that an event is encoded once however many subscribers there are.
+    """
+
+    __slots__ = ("data", "event", "kind", "last_update_id", "seq", "stored_at", "ts", "wire")
+
+    def __init__(
+        self,
+        seq: int,
+        data: bytes,
+        *,
+        ts: int,
+        stored_at: float,
+        event: str,
+        kind: str | None = None,
+        last_update_id: int | None = None,
+    ) -> None:
+        self.seq = seq
+        self.data = data
+        self.ts = ts
+        self.stored_at = stored_at
+        self.event = event
+        self.kind = kind
+        self.last_update_id = last_update_id
+        self.wire: dict[Encoding, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Publication(seq={self.seq}, data={self.data!r})"
