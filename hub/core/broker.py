@@ -8,7 +8,8 @@ import re
 import string
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import attrs
 import trio
@@ -52,6 +53,30 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class News:
+    """Tells a waiting reader that a channel has news. The event is made anew for each wait."""
+
+    def __init__(self, channels: list[Channel]) -> None:
+        self.event = trio.Event()
+        self._channels = channels
+        self._listen()
+
+    async def wait(self) -> None:
+        await self.event.wait()
+        self.ignore()
+        self.event = trio.Event()
+        self._listen()
+
+    def ignore(self) -> None:
+        """No channel tells any more."""
+        for channel in self._channels:
+            channel.waiters.discard(self.event)
+
+    def _listen(self) -> None:
+        for channel in self._channels:
+            channel.waiters.add(self.event)
+
+
 class Broker:
     """Takes publications, keeps channels, serves sessions.
 
@@ -76,7 +101,7 @@ class Broker:
         self.scheduler = Scheduler(self.counts, now_ms)
         self.sessions: dict[str, Session] = {}
         self.draining = trio.Event()
-        self.polls = 0
+        self.polls: set[News] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Delivers and keeps time until cancelled."""
@@ -184,12 +209,30 @@ class Broker:
         self.counts.closed(session.identity.tier, session.transport, code, seconds)
         logger.info("connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)})
 
+    @asynccontextmanager
+    async def waiting_for_news(self, channels: tuple[str, ...], identity: Identity) -> AsyncIterator[News]:
+        """Hears of anything new in ``channels``, and of a drain, for as long as the block runs."""
+        opened = [self.registry.open(name, identity) for name in channels]
+        news = News(opened)
+        self.polls.add(news)
+        if self.draining.is_set():
+            news.event.set()
+        try:
+            yield news
+        finally:
+            self.polls.discard(news)
+            news.ignore()
+            for channel in opened:
+                self.registry.leave_unused(channel)
+
     # --- leaving ------------------------------------------------------------------------------------------
 
     async def drain(self, *, window: float, deadline: float) -> None:
         """Sends all clients away: each is told when to come back, spread over ``window`` seconds. Returns when
         they have gone, or ``deadline`` seconds later, when the rest is cut off."""
         self.draining.set()
+        for news in self.polls:
+            news.event.set()
         with trio.move_on_after(deadline):
             for session in list(self.sessions.values()):
                 session.disconnect(self._going_away(window, deadline))
@@ -228,7 +271,7 @@ class Broker:
             channels=len(self.registry),
             buffered_bytes=self.registry.buffered_bytes,
             buffered_publications=publications,
-            polls=self.polls,
+            polls=len(self.polls),
             counts=self.counts,
         )
 

@@ -125,6 +125,19 @@ class Channel:
             ],
         )
 
+    def messages(self, encoding: Encoding, after: int, limit: int, *, max_bytes: int) -> tuple[list[bytes], int]:
+        """At most ``limit`` messages that follow seq ``after`` (at least one, if there is any), and the seq of
+        the last."""
+        messages: list[bytes] = []
+        size = 0
+        for publication in self.log.read(after, limit):
+            message = encoding.publication(self.name, publication, self.log, has_type=self.has_snapshots)
+            size += len(message)
+            if messages and size > max_bytes:
+                break
+            messages.append(message)
+        return messages, after + len(messages)
+
     def snapshot(self, encoding: Encoding, state: Publication) -> bytes:
         """The message that gives ``state``, unframed; the latest is kept, since many ask for the same."""
         seq, message = self._snapshots.get(encoding, (None, b""))

@@ -142,9 +142,9 @@ class Exchange(Protocol):
         """Answers and ends. ``content-type`` is JSON unless given."""
         ...
 
-    async def open_stream(self, headers: Mapping[str, str]) -> Link:
+    async def open_stream(self, headers: Mapping[str, str], *, keepalive: tuple[bytes, float]) -> Link:
         """Begins an endless answer. What is sent on the link must carry HTTP's chunk framing where
-        ``is_chunked``."""
+        ``is_chunked``; so must ``keepalive``, which is the link's."""
         ...
 
     @property
@@ -166,8 +166,9 @@ UpgradeHandler = Callable[[Request, trio.abc.Stream], Awaitable[None]]
 class Mounts(Protocol):
     """The public port, as a transport sees it."""
 
-    def mount_http(self, method: str, path: str, handler: HttpHandler) -> None:
-        """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``."""
+    def mount_http(self, method: str, path: str, handler: HttpHandler, *, is_stream: bool = False) -> None:
+        """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``. ``is_stream``: the
+        answer is endless, so it counts as a connection."""
         ...
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:

@@ -44,11 +44,16 @@ class Registry:
     def find(self, name: str, user: str | None) -> Channel | None:
         return self._channels.get((name, user))
 
-    def open(self, name: str, identity: Identity) -> Channel:
-        """The channel as ``identity`` sees it. Raises RequestRefused where it does not exist for it."""
+    def check(self, name: str, identity: Identity) -> Policy:
+        """Raises RequestRefused where the channel does not exist for ``identity``."""
         policy = self.namespaces.resolve(name)
         if policy.private and identity.user is None:
             raise RequestRefused(ErrorCode.UNAUTHENTICATED, "auth required", channel=name)
+        return policy
+
+    def open(self, name: str, identity: Identity) -> Channel:
+        """The channel as ``identity`` sees it. Raises RequestRefused where it does not exist for it."""
+        policy = self.check(name, identity)
         return self._find_or_make(name, identity.user if policy.private else None, policy)
 
     def open_to_publish(self, name: str, user: str | None) -> Channel:

@@ -134,7 +134,9 @@ def parse_size(value: object) -> Size:
     """A number of bytes from an integer or a text with a unit (powers of 1024). Raises ValueError."""
     size = _read_quantity(value, _BYTES_PER)
     if size is None or isinstance(value, float) or size != int(size):
-        raise ValueError('a size is a whole number of bytes, or a text like "64KB", "64MB" or "1GB" (powers of 1024)')
+        raise ValueError(
+            'a size is a whole number of bytes, or a text like "64KB", "64MB" or "1GB" (powers of 1024)'
+        )
     return Size(int(size))
 
 

@@ -1,0 +1,1 @@
+"""The application: command line, configuration, the two ports, metrics and logs."""

@@ -1,0 +1,102 @@
+"""The command ``hub``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from hub import __version__
+from hub.app import logs
+from hub.app.commands import publish_event, tail
+from hub.app.compose import Hub
+from hub.app.settings import ConfigurationError, Settings, load
+from hub.app.settings.plugins import find_plugins
+
+#: Exit status of a command line or a configuration that is wrong.
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hub", description="A real-time hub.")
+    parser.add_argument("--version", action="version", version=f"hub {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the hub")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; conf/hub.toml shows every key")
+    serve.add_argument("--bind", metavar="HOST:PORT", help="public address; port 0 is any free one")
+    serve.add_argument("--admin-bind", metavar="HOST:PORT", help="operators' address")
+    _add_set(serve)
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check-config", help="say what is wrong with a configuration")
+    check.add_argument("config", type=Path, metavar="FILE")
+    _add_set(check)
+    check.set_defaults(run=_check)
+
+    publish = commands.add_parser("publish", help="publish one event")
+    publish.add_argument("channel", metavar="CHANNEL")
+    publish.add_argument("data", metavar="JSON")
+    publish.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the operators' port")
+    publish.add_argument("--event", help="event name in the live envelope")
+    publish.set_defaults(run=publish_event)
+
+    tailing = commands.add_parser("tail", help="print the events of channels, a line each")
+    tailing.add_argument("url", metavar="URL", help="the public port, such as http://127.0.0.1:8080")
+    tailing.add_argument("channels", nargs="+", metavar="CHANNEL")
+    tailing.add_argument("--transport", choices=("ws", "sse", "poll"), default="ws")
+    tailing.add_argument("--cursor", help="go on from here")
+    tailing.add_argument("--count", type=int, metavar="N", help="end after N events")
+    tailing.set_defaults(run=tail)
+    return parser
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides one key, such as server.node=n2"
+    )
+
+
+def _load(path: Path | None, overrides: Sequence[str]) -> Settings:
+    return load(path, os.environ, overrides, find_plugins("hub.transports"), find_plugins("hub.sources"))
+
+
+def _check(options: argparse.Namespace) -> int:
+    _load(options.config, options.set)
+    print(f"{options.config}: ok")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    overrides = list(options.set)
+    overrides += [f"server.bind={options.bind}"] if options.bind else []
+    overrides += [f"server.admin_bind={options.admin_bind}"] if options.admin_bind else []
+    settings = _load(options.config, overrides)
+    logs.configure(settings.logging)
+    hub = Hub(settings, find_plugins("hub.transports"), find_plugins("hub.sources"))
+    try:
+        trio.run(hub.run)
+    except OSError as error:  # an address that cannot be had is the operator's to mend
+        print(f"hub: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,247 @@
+"""Puts a hub together from its settings, and keeps it running.
+
+Lifetimes: sources stop first, then the ports stop accepting, then clients are sent away, and the operators'
+port goes last, so that it can be watched.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from hub.app.admin.pages import AdminPages
+from hub.app.admin.publishing import PublishHandler, PublishSettings
+from hub.app.front.port import Port, PortSettings
+from hub.app.metrics import HubCollector, make_registry
+from hub.app.page import mount_page
+from hub.app.settings import Settings
+from hub.core.broker import Broker, BrokerLimits
+from hub.core.contracts import Source, SourceStatistics, Transport
+from hub.core.registry import RegistryLimits
+from hub.sansio.drops import SlowRules
+from hub.sansio.names import Namespaces
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Addresses:
+    """Where a hub listens, as URLs; ``admin`` is None where that port is off."""
+
+    public: str
+    admin: str | None
+
+
+class Hub:
+    """One node. ``run`` is its whole life."""
+
+    def __init__(
+        self, settings: Settings, transports: Mapping[str, type], sources: Mapping[str, type]
+    ) -> None:
+        self._settings = settings
+        server = settings.server
+        self.broker = Broker(_namespaces(settings), node=server.node, limits=_broker_limits(settings))
+        self._transports: list[Transport] = [
+            transports[name](section) for name, section in settings.transports.items()
+        ]
+        self._sources: dict[str, Source] = {
+            name: sources[name](section) for name, section in settings.sources.items()
+        }
+        self._public = Port("public", _port_settings(settings, tls=_tls(settings), is_public=True))
+        self._admin = Port("admin", _port_settings(settings, tls=None, is_public=False))
+        self._caught_up: set[str] = set()
+        self._leave = trio.Event()
+        self._mount()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all sources have caught up and clients are welcome."""
+        return self._caught_up == set(self._sources) and not self._leave.is_set()
+
+    def statistics(self) -> dict[str, SourceStatistics]:
+        return {name: source.statistics() for name, source in self._sources.items()}
+
+    def start_drain(self) -> None:
+        """The node leaves: see ``run``."""
+        self._leave.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves until ``start_drain`` or a signal; then stops sources, sends clients away, and returns.
+
+        Reports its addresses when it listens; logs ``ready`` when the sources have caught up. A plugin's
+        unexpected failure ends it, after the drain, with that failure.
+        """
+        _raise_descriptor_limit()
+        public = await _listen(self._settings.server.bind, self._settings.server.backlog)
+        admin_bind = self._settings.server.admin_bind
+        admin = await _listen(admin_bind, self._settings.server.backlog) if admin_bind else []
+        addresses = Addresses(
+            _url(public[0], is_tls=bool(self._settings.server.tls_certificate)),
+            _url(admin[0], is_tls=False) if admin else None,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.broker.run)
+            for transport in self._transports:
+                await nursery.start(transport.serve, self.broker, self._public)
+            await nursery.start(self._public.serve, public)
+            if admin:
+                await nursery.start(self._admin.serve, admin)
+            task_status.started(addresses)
+            fields = {"public": addresses.public, "admin": addresses.admin, "node": self.broker.node}
+            logger.info("listening", extra=fields)
+            failure = await self._run_sources(fields)
+            for listener in public:
+                await listener.aclose()
+            await self._public.drain()
+            server = self._settings.server
+            await self.broker.drain(window=server.drain_window, deadline=server.drain_deadline)
+            logger.info("drained", extra={"node": self.broker.node})
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _run_sources(self, fields: Mapping[str, Any]) -> BaseException | None:
+        """Runs the sources until it is time to leave; returns what made one of them fail."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._wait_for_signals)
+                nursery.start_soon(self._start_sources, nursery, fields)
+                await self._leave.wait()
+                logger.info("draining", extra={"node": self.broker.node})
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            _, failures = group.split(trio.Cancelled)
+            if failures is None:
+                raise
+            logger.error("source failed", exc_info=failures)
+            self._leave.set()
+            return failures
+        return None
+
+    async def _start_sources(self, nursery: trio.Nursery, fields: Mapping[str, Any]) -> None:
+        async def start(name: str, source: Source) -> None:
+            await nursery.start(source.run, self.broker.publish)
+            self._caught_up.add(name)
+
+        async with trio.open_nursery() as starting:
+            for name, source in self._sources.items():
+                starting.start_soon(start, name, source)
+        logger.info("ready", extra={**fields, "sources": sorted(self._sources)})
+
+    async def _wait_for_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                logger.info("signal", extra={"signal": signal.Signals(number).name})
+                if self._leave.is_set():
+                    return
+                self._leave.set()
+
+    def _mount(self) -> None:
+        server = self._settings.server
+        collector = HubCollector(server.node, self.broker.statistics, self.statistics)
+        pages = AdminPages(
+            self.broker,
+            self.statistics,
+            lambda: self.is_ready,
+            self.start_drain,
+            make_registry(collector),
+            lambda text, fields: logger.warning(text, extra=dict(fields)),
+        )
+        pages.mount(self._admin)
+        publishing = PublishSettings(
+            body_size=server.publish_body_size,
+            body_timeout=server.request_body_timeout,
+            idempotency_keys=server.idempotency_keys,
+            idempotency_age=server.idempotency_age,
+        )
+        handler = PublishHandler(self.broker.publish, publishing, trio.current_time)
+        self._admin.mount_http("POST", "/publish", handler.handle)
+        if server.page:
+            mount_page(self._public, self.broker)
+
+
+def _namespaces(settings: Settings) -> Namespaces:
+    channels = settings.channels
+    values = {
+        "market": channels.markets,
+        "interval": channels.intervals,
+        "depth": [str(depth) for depth in channels.depths],
+    }
+    return Namespaces(settings.namespaces.values(), {hole: allowed for hole, allowed in values.items() if allowed})
+
+
+def _broker_limits(settings: Settings) -> BrokerLimits:
+    limits = settings.limits
+    return BrokerLimits(
+        channels_per_connection=limits.channels_per_connection,
+        params=limits.params,
+        cursor_size=limits.cursor_size,
+        write_deadline=limits.write_deadline,
+        idle_timeout=limits.idle_timeout,
+        slow=SlowRules(
+            warn_dropped=limits.slow_warn_dropped,
+            warn_window=limits.slow_warn_window,
+            close_dropped=limits.slow_close_dropped,
+            close_window=limits.slow_close_window,
+            close_deadline=limits.slow_close_deadline,
+        ),
+        registry=RegistryLimits(
+            channels=limits.channels_total, buffered_bytes=limits.buffers_total, idle=limits.channel_idle
+        ),
+    )
+
+
+def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public: bool) -> PortSettings:
+    server, limits = settings.server, settings.limits
+    return PortSettings(
+        head_size=server.request_head_size,
+        head_timeout=server.request_head_timeout,
+        first_byte_timeout=server.first_byte_timeout,
+        keep_alive=server.keep_alive_timeout,
+        connections=limits.connections,
+        connections_per_address=limits.connections_per_ip if is_public else 0,
+        user_timeout=server.user_timeout,
+        not_sent_low_water=server.not_sent_low_water,
+        send_buffer=server.send_buffer,
+        cors_origins=server.cors_origins if is_public else (),
+        tls=tls,
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 and later, authenticated encryption only (operations.md, "Deployment")."""
+    server = settings.server
+    if not server.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(server.tls_certificate, server.tls_key)
+    return context
+
+
+async def _listen(address: str, backlog: int) -> list[trio.SocketListener]:
+    host, _, port = address.rpartition(":")
+    return await trio.open_tcp_listeners(int(port), host=host.strip("[]"), backlog=backlog)
+
+
+def _url(listener: trio.SocketListener, *, is_tls: bool) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"{'https' if is_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system allows: each client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+

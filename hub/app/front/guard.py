@@ -1,0 +1,168 @@
+"""What may come in at the port: requests whose form leaves no two readings.
+
+h11 judges; we judge what h11 lets pass. What is handed on is written anew from what was understood, so
+that the server behind cannot understand anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import unquote, urlsplit
+
+import attrs
+import h11
+
+from hub.core.contracts import Request
+from hub.sansio.errors import ErrorCode
+
+_CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
+#: What a server would act upon by changing the protocol; ours are decided before.
+_HOP_BY_HOP = frozenset({b"upgrade", b"http2-settings"})
+
+
+class Refused(Exception):
+    """The client's fault: a request that is answered with an error. The connection ends with it."""
+
+    def __init__(
+        self,
+        status: int,
+        msg: str,
+        *,
+        code: ErrorCode = ErrorCode.INVALID_REQUEST,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(msg)
+        self.status = HTTPStatus(status)
+        self.msg = msg
+        self.code = code
+        self.headers = headers or {}
+
+
+@attrs.frozen
+class Head:
+    """A request's head, as it came and as it is handed on."""
+
+    request: Request
+    raw: bytes
+    clean: bytes
+
+
+class RequestGuard:
+    """Reads requests from the bytes of one connection.
+
+    ``feed`` takes bytes; ``next_head`` gives a request's head, or None where more bytes are needed;
+    ``take_clean`` gives what may be handed on of the heads and bodies so far.
+    """
+
+    def __init__(self, *, peer: str, max_head: int) -> None:
+        self._peer = peer
+        self._max_head = max_head
+        self._connection = self._new_connection()
+        self._received = b""
+        self._clean = bytearray()
+        self._is_chunked = False
+        self._is_in_body = False
+
+    @property
+    def is_waiting_for_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return not self._is_in_body and bool(self._received)
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes that belong to no request yet."""
+        return self._connection.trailing_data[0]
+
+    @property
+    def has_clean(self) -> bool:
+        return bool(self._clean)
+
+    def feed(self, data: bytes) -> None:
+        self._connection.receive_data(data)
+        if not self._is_in_body:
+            self._received += data
+
+    def next_head(self) -> Head | None:
+        """Raises Refused."""
+        while True:
+            try:
+                event = self._connection.next_event()
+            except h11.RemoteProtocolError as error:
+                raise _refusal(error) from None
+            if isinstance(event, h11.Request):
+                return self._take_head(event)
+            if isinstance(event, h11.Data):
+                self._clean += b"%x\r\n%b\r\n" % (len(event.data), event.data) if self._is_chunked else event.data
+            elif isinstance(event, h11.EndOfMessage):
+                self._end_request()
+            else:
+                self._check_size(self._received)
+                return None
+
+    def take_clean(self) -> bytes:
+        clean, self._clean = bytes(self._clean), bytearray()
+        return clean
+
+    def _new_connection(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head)
+
+    def _end_request(self) -> None:
+        if self._is_chunked:
+            self._clean += b"0\r\n\r\n"
+        rest = self._connection.trailing_data[0]
+        # A connection of h11 covers one exchange and would wait for our answer, which we do not give here.
+        self._connection = self._new_connection()
+        self._is_in_body = False
+        self._received = b""
+        if rest:
+            self.feed(rest)
+
+    def _take_head(self, event: h11.Request) -> Head:
+        rest = self._connection.trailing_data[0]
+        raw = self._received[: len(self._received) - len(rest)]
+        self._check_size(raw)
+        lengths, encodings = len(_CONTENT_LENGTH.findall(raw)), len(_TRANSFER_ENCODING.findall(raw))
+        if lengths > 1 or encodings > 1 or (lengths and encodings):
+            raise Refused(400, "more than one of Content-Length and Transfer-Encoding")
+        if event.http_version not in (b"1.1", b"1.0"):
+            raise Refused(505, "this port speaks HTTP/1.1")
+        self._is_chunked, self._is_in_body = bool(encodings), True
+        headers = [(name, value) for name, value in event.headers if name not in _HOP_BY_HOP]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        clean = b"%b %b HTTP/%b\r\n%b\r\n" % (event.method, event.target, event.http_version, lines)
+        self._clean += clean
+        return Head(_request(event, self._peer), raw, clean)
+
+    def _check_size(self, head: bytes) -> None:
+        if not self._is_in_body and len(head) > self._max_head:
+            raise Refused(431, f"a request's head is at most {self._max_head} bytes")
+
+
+def _refusal(error: h11.RemoteProtocolError) -> Refused:
+    status = error.error_status_hint
+    if status == 431:
+        return Refused(431, "the request's head is too large")
+    return Refused(status if 400 <= status < 600 else 400, f"malformed request: {error}")
+
+
+def _request(event: h11.Request, peer: str) -> Request:
+    target = event.target.decode("latin-1")
+    try:
+        parts = urlsplit(target if target.startswith("/") is False else "//host" + target)
+    except ValueError:
+        raise Refused(400, "malformed request target") from None
+    headers: dict[str, str] = {}
+    for name, value in event.headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return Request(
+        method=event.method.decode("latin-1").upper(),
+        path=unquote(parts.path, errors="replace"),
+        query=parts.query,
+        headers=headers,
+        peer=peer,
+        http_version=event.http_version.decode("latin-1"),
+    )

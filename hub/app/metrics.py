@@ -1,0 +1,149 @@
+"""The broker's and the sources' statistics as Prometheus metrics (operations.md, "Metrics").
+
+prometheus_client is known here alone: nothing is counted twice, the figures are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from hub.core.contracts import SourceStatistics
+from hub.core.statistics import BrokerStatistics, Counts, Histogram
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class HubCollector:
+    """Makes metric families of what the hub counted. ``node`` labels all of them."""
+
+    def __init__(
+        self,
+        node: str,
+        broker: Callable[[], BrokerStatistics],
+        sources: Callable[[], Mapping[str, SourceStatistics]],
+    ) -> None:
+        self._node = node
+        self._broker = broker
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        statistics = self._broker()
+        yield from self._now(statistics)
+        yield from self._totals(statistics.counts)
+        yield from self._sources_now()
+
+    def _now(self, now: BrokerStatistics) -> Iterator[Metric]:
+        yield self._gauge("ws_connections_active", "Open connections", ("tier", "transport"), now.sessions)
+        yield self._gauge("ws_subscriptions_active", "Subscriptions", ("channel_type",), now.subscriptions)
+        yield self._gauge("hub_channels", "Channels that exist", (), {(): now.channels})
+        yield self._gauge("hub_buffered_bytes", "Bytes in all channels' buffers", (), {(): now.buffered_bytes})
+        yield self._gauge(
+            "hub_buffered_publications", "Events in all channels' buffers", (), {(): now.buffered_publications}
+        )
+        yield self._gauge("active_polls", "Long-polls that wait for news", (), {(): now.polls})
+
+    def _totals(self, counts: Counts) -> Iterator[Metric]:
+        yield self._counter(
+            "ws_connections", "Connections that ended", ("tier", "transport", "close_code"), counts.connections
+        )
+        yield self._histogram(
+            "ws_connection_duration_seconds",
+            "How long connections lasted",
+            ("tier", "transport"),
+            counts.connection_duration,
+        )
+        yield self._counter(
+            "ws_messages_sent", "Messages to clients", ("channel_type", "msg_type", "transport"), counts.sent
+        )
+        yield self._counter(
+            "ws_messages_sent_bytes", "Bytes to clients", ("channel_type", "transport"), counts.sent_bytes
+        )
+        yield self._counter("ws_messages_received", "Commands of clients", ("method",), counts.received)
+        yield self._histogram(
+            "ws_message_latency_seconds",
+            "From the source's timestamp to the kernel",
+            ("channel_type", "transport"),
+            counts.latency,
+        )
+        yield self._counter("ws_messages_dropped", "Events that slow clients lost", ("reason",), counts.dropped)
+        yield self._counter(
+            "ws_subscribe_requests", "Subscribe requests", ("status",), counts.subscribe_requests
+        )
+        yield self._counter("ws_slow_consumer_warnings", "Warnings to slow clients", (), {(): counts.slow_warnings})
+        yield self._counter(
+            "ws_slow_consumer_disconnects", "Slow clients sent away", (), {(): counts.slow_disconnects}
+        )
+        yield self._counter("hub_published", "Events published", (), {(): counts.published})
+        yield self._counter("hub_published_bytes", "Bytes of payload published", (), {(): counts.published_bytes})
+        yield self._counter("hub_publish_refused", "Events no channel could take", (), {(): counts.publish_refused})
+
+    def _sources_now(self) -> Iterator[Metric]:
+        consumed: dict[tuple[str, ...], float] = {}
+        refused: dict[tuple[str, ...], float] = {}
+        lag: dict[tuple[str, ...], float] = {}
+        up: dict[tuple[str, ...], float] = {}
+        for name, source in self._sources().items():
+            up[name, source.status] = 1
+            consumed.update({(topic,): count for topic, count in source.consumed.items()})
+            refused.update({(topic,): count for topic, count in source.refused.items()})
+            lag.update({(topic, str(partition)): count for (topic, partition), count in source.lag.items()})
+        yield self._gauge("hub_source_status", "1 for the status that a source has", ("source", "status"), up)
+        yield self._counter("ws_kafka_messages_consumed", "Records read", ("topic",), consumed)
+        yield self._counter("hub_source_records_refused", "Records that could not be read", ("topic",), refused)
+        yield self._gauge("ws_kafka_consumer_lag", "Records still to read", ("topic", "partition"), lag)
+
+    def _gauge(self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
+        family = GaugeMetricFamily(name, doc, labels=("node", *labels))
+        return self._fill(family, values)
+
+    def _counter(self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
+        family = CounterMetricFamily(name, doc, labels=("node", *labels))
+        return self._fill(family, values)
+
+    def _fill(self, family: Any, values: Mapping[Any, float]) -> Metric:
+        for key, value in values.items():
+            labels = key if isinstance(key, tuple) else (key,)
+            family.add_metric([self._node, *(str(_plain(label)) for label in labels)], value)
+        metric: Metric = family
+        return metric
+
+    def _histogram(
+        self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[tuple[str, str], Histogram]
+    ) -> Metric:
+        family = HistogramMetricFamily(name, doc, labels=("node", *labels))
+        for key, histogram in values.items():
+            family.add_metric([self._node, *key], _buckets(histogram), sum_value=histogram.total)
+        return family
+
+
+def _plain(label: Any) -> Any:
+    return int(label) if isinstance(label, int) else label
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def make_registry(collector: HubCollector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """The text exposition format, version 0.0.4."""
+    return generate_latest(registry)

@@ -1,0 +1,47 @@
+"""What ``POST /publish`` takes: one event, a list of them, or a line each (operations.md)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hub.sansio.errors import ErrorCode, PublishRefused
+from hub.sansio.payload import BadPayload, check_payload
+
+
+class PublishItem(msgspec.Struct):
+    """One event to publish. ``ts`` is Unix milliseconds; ``id`` makes a repetition harmless."""
+
+    channel: str
+    data: msgspec.Raw
+    event: str | None = None
+    ts: int | None = None
+    id: str | None = None
+    type: str | None = None
+    user: str | None = None
+
+
+_item_decoder = msgspec.json.Decoder(PublishItem)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def split_body(body: bytes, *, is_ndjson: bool) -> list[bytes]:
+    """The items of a body, not yet looked into. Raises PublishRefused where there is no telling them apart."""
+    if is_ndjson:
+        return [line for line in body.split(b"\n") if line.strip()]
+    if not body.lstrip().startswith(b"["):
+        return [body]
+    try:
+        return [bytes(raw) for raw in _list_decoder.decode(body)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PublishRefused(ErrorCode.INVALID_REQUEST, f"invalid JSON: {error}") from None
+
+
+def parse_item(raw: bytes) -> tuple[PublishItem, bytes]:
+    """An item and its payload. Raises PublishRefused (40005)."""
+    try:
+        item = _item_decoder.decode(raw)
+        return item, check_payload(bytes(item.data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PublishRefused(ErrorCode.INVALID_REQUEST, f"not an event: {error}") from None
+    except BadPayload as error:
+        raise PublishRefused(ErrorCode.INVALID_REQUEST, f"data: {error}") from None

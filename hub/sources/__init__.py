@@ -1,0 +1,1 @@
+"""Plugins that bring publications in; none imports another."""
