@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 import trio
@@ -75,7 +76,7 @@ class Channel:
         self.waiters: set[trio.Event] = set()
         self.is_dirty = False
         self.used_at = now
-        self._slices: dict[tuple[Encoding, int], Slice] = {}
+        self._slices: dict[Hashable, Slice] = {}
         self._snapshots: dict[Encoding, tuple[int, bytes]] = {}
 
     @property
@@ -94,35 +95,39 @@ class Channel:
         self.last = publication
         self.used_at = publication.stored_at
 
-    def slice(self, encoding: Encoding, after: int) -> Slice:
-        """What follows seq ``after``, which must be buffered: up to the head, or as much as is written at once."""
-        if (slice_ := self._slices.get((encoding, after))) is None:
-            slice_ = self._make_slice(encoding, after)
+    def slice(
+        self, shape: Hashable, encoding: Encoding, after: int, cursor_at: Callable[[int], str] | None = None
+    ) -> Slice:
+        """What follows seq ``after``, which must be buffered: up to the head, or as much as is written at once.
+
+        Sessions of the same ``shape`` get the same object. ``cursor_at`` gives the cursor that goes with a seq,
+        where the framing carries one.
+        """
+        if (slice_ := self._slices.get(shape)) is None:
+            slice_ = Slice(after, self._frames(encoding, after, cursor_at))
             if len(self._slices) < MEMOIZED_SLICES:
-                self._slices[encoding, after] = slice_
+                self._slices[shape] = slice_
         return slice_
 
-    def _make_slice(self, encoding: Encoding, after: int) -> Slice:
-        frames, size = [], 0
+    def _frames(self, encoding: Encoding, after: int, cursor_at: Callable[[int], str] | None) -> list[bytes]:
+        frames: list[bytes] = []
+        size = 0
         for publication in self.log.read(after, SLICE_COUNT):
-            frame = encoding.publication(self.name, publication, self.log, has_type=self.has_snapshots)
+            frame = self._frame(encoding, publication, cursor_at)
             frames.append(frame)
             size += len(frame)
             if size >= SLICE_BYTES:
                 break
-        return Slice(after, frames)
+        return frames
 
-    def slice_with_cursors(self, encoding: Encoding, after: int, cursors: list[str]) -> Slice:
-        """The same for a framing that carries a cursor: one publication for each of ``cursors``."""
-        publications = self.log.read(after, len(cursors))
-        return Slice(
-            after,
-            [
-                encoding.publication_with_cursor(
-                    self.name, publication, self.log, has_type=self.has_snapshots, cursor=cursor
-                )
-                for publication, cursor in zip(publications, cursors, strict=True)
-            ],
+    def _frame(
+        self, encoding: Encoding, publication: Publication, cursor_at: Callable[[int], str] | None
+    ) -> bytes:
+        if cursor_at is None:
+            return encoding.publication(self.name, publication, self.log, has_type=self.has_snapshots)
+        cursor = cursor_at(publication.seq)
+        return encoding.publication_with_cursor(
+            self.name, publication, self.log, has_type=self.has_snapshots, cursor=cursor
         )
 
     def messages(self, encoding: Encoding, after: int, limit: int, *, max_bytes: int) -> tuple[list[bytes], int]:

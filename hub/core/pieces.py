@@ -20,7 +20,7 @@ from hub.sansio.publication import Position, Publication
 #: How many bytes of data a session is given in one round, before others have their turn.
 ROUND_BYTES = 128 * 1024
 
-PieceKind = Literal["control", "gap", "drop", "snapshot", "slice"]
+PieceKind = Literal["control", "gap", "drop", "snapshot", "event"]
 
 
 @attrs.frozen
@@ -80,10 +80,7 @@ class Gatherer:
     def cursor(self, ahead: dict[str, Position | None] | None = None) -> str | None:
         """Where the client will be in all its channels when the positions ``ahead`` have been told; None where
         that does not fit in a cursor."""
-        positions = {name: subscription.told for name, subscription in self._subscriptions.items()}
-        positions.update(ahead or {})
-        cursor = encode_cursor((name, position) for name, position in positions.items() if position is not None)
-        return cursor if len(cursor) <= self._max_cursor else None
+        return self._encode(self._positions(ahead or {}))
 
     def frame(
         self, message: bytes, ahead: dict[str, Position | None] | None = None, *, is_first: bool = False
@@ -96,19 +93,29 @@ class Gatherer:
         """What decides the bytes of the next slice: sessions of the same shape share it."""
         if not self._encoding.carries_cursor or len(self._subscriptions) == 1:
             return (self._encoding, subscription.position)
-        return (self._encoding, *((other.channel, other.told) for other in self._subscriptions.values()))
+        return (self._encoding, *self._positions({}).items())
 
     def slice(self, subscription: Subscription, ahead: dict[str, Position | None] | None = None) -> Slice:
         """What follows the subscription's position, which must be buffered."""
         channel, encoding = subscription.channel, self._encoding
         if not encoding.carries_cursor:
-            return channel.slice(encoding, subscription.position)
-        ahead, epoch = dict(ahead or {}), channel.log.epoch
-        cursors: list[str] = []
-        for seq in range(subscription.position + 1, min(channel.log.head_seq, subscription.position + 64) + 1):
-            ahead[channel.name] = Position(epoch, seq)
-            cursors.append(self.cursor(ahead) or "")
-        return channel.slice_with_cursors(encoding, subscription.position, cursors)
+            return channel.slice((encoding, subscription.position), encoding, subscription.position)
+        positions, name, epoch = self._positions(ahead or {}), channel.name, channel.log.epoch
+
+        def cursor_at(seq: int) -> str:
+            return self._encode({**positions, name: Position(epoch, seq)}) or ""
+
+        shape = (encoding, *positions.items())
+        return channel.slice(shape, encoding, subscription.position, cursor_at)
+
+    def _positions(self, ahead: dict[str, Position | None]) -> dict[str, Position | None]:
+        positions = {name: subscription.told for name, subscription in self._subscriptions.items()}
+        positions.update(ahead)
+        return positions
+
+    def _encode(self, positions: dict[str, Position | None]) -> str | None:
+        cursor = encode_cursor((name, position) for name, position in positions.items() if position is not None)
+        return cursor if len(cursor) <= self._max_cursor else None
 
     def _due(self, subscription: Subscription, ahead: dict[str, Position | None], now_ms: int) -> Iterator[Piece]:
         channel, protocol = subscription.channel, self._encoding.protocol
@@ -130,7 +137,7 @@ class Gatherer:
             if skip is not None and slice_.last > skip[0]:
                 slice_ = Slice(slice_.after, slice_.frames[: skip[0] - slice_.after])
             ahead[channel.name] = Position(channel.log.epoch, slice_.last)
-            yield Piece(slice_.data, "slice", subscription, slice_.last, slice_)
+            yield Piece(slice_.data, "event", subscription, slice_.last, slice_)
 
     def _notice(
         self,

@@ -55,7 +55,7 @@ def read_channels(
             _read_channel(broker, channel, seen.get(name), encoding, reading, share, max_bytes // len(channels))
         finally:
             broker.registry.leave_unused(channel)
-    broker.counts.delivered("poll", "slice", "longpoll", len(reading.messages), reading.size)
+    broker.counts.delivered("poll", "event", "longpoll", len(reading.messages), reading.size)
     return reading
 
 

@@ -62,6 +62,7 @@ class Scheduler:
         served: dict[Slice, Writer] = {}
         now = trio.current_time()
         turn_ends = perf_counter() + TURN
+        is_done = True
         subscriptions = list(channel.subscriptions)
         for index, subscription in enumerate(subscriptions):
             if index % STRIDE == 0 and perf_counter() > turn_ends:
@@ -92,9 +93,10 @@ class Scheduler:
             subscription.position = slice_.last
             writer.last_sent = now
             slice_.receivers += 1
-            if slice_.last < head:
-                writer.carry_on()
+            is_done = is_done and slice_.last >= head
         self._count(channel, served)
+        if not is_done:  # a backlog of more than one slice: walk again, so that it is shared again
+            self.mark(channel)
 
     async def _walk_many(self, channels: list[Channel]) -> None:
         """Many channels have news: each session is visited once, for all of them."""
@@ -116,7 +118,7 @@ class Scheduler:
             if not receivers:
                 continue
             count = len(slice_.frames)
-            self._counts.delivered(channel.type, "slice", transport, count * receivers, slice_.size * receivers)
+            self._counts.delivered(channel.type, "event", transport, count * receivers, slice_.size * receivers)
             if slice_.after + 1 >= channel.log.first_seq:
                 for publication in channel.log.read(slice_.after, count):
                     self._counts.took(channel.type, transport, (now - publication.ts) / 1000, receivers)

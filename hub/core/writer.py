@@ -114,12 +114,8 @@ class Writer:
 
     def cut_short(self, subscription: Subscription, slice_: Slice, taken: int) -> None:
         """The scheduler wrote a slice and the link took only ``taken`` bytes: the pump takes over."""
-        self._account(Piece(slice_.data, "slice", subscription, slice_.last, slice_), taken)
+        self._account(Piece(slice_.data, "event", subscription, slice_.last, slice_), taken)
         self._note_full(taken)
-        self._start_pump()
-
-    def carry_on(self) -> None:
-        """The scheduler wrote a slice and there is more: the pump takes over."""
         self._start_pump()
 
     def drop_excess(self) -> None:
@@ -246,4 +242,4 @@ class Writer:
             count += 1
         self._rest = slice_.frames[count - 1][len(slice_.frames[count - 1]) - (size - taken) :] if size > taken else b""
         subscription.advance(slice_.after + count)
-        self._counts.delivered(subscription.channel.type, "slice", self.transport, count, size)
+        self._counts.delivered(subscription.channel.type, "event", self.transport, count, size)

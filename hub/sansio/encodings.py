@@ -39,7 +39,7 @@ class Encoding:
         """The framed bytes of a publication, made once and then kept with it. Not for framings with a cursor."""
         wire = publication.wire.get(self)
         if wire is None:
-            message = self.protocol.publication(channel, publication, has_type=has_type)
+            message = self.protocol.publication(channel, log.epoch, publication, has_type=has_type)
             wire = self.framing.frame(message, "")
             publication.wire[self] = wire
             log.add_encoded(len(wire))

@@ -48,7 +48,7 @@ class LiveEnvelope(Protocol):
             raise RequestRefused(ErrorCode.INVALID_REQUEST, "a command is an object")
         return _parse(command, limits)
 
-    def publication(self, channel: str, publication: Publication, *, has_type: bool) -> bytes:
+    def publication(self, channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
         return _envelope(publication.event, channel, publication.seq, publication.ts, publication.data)
 
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:

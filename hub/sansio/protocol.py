@@ -53,7 +53,7 @@ class Protocol(abc.ABC):
         """The first message, or None where the protocol has none."""
 
     @abc.abstractmethod
-    def publication(self, channel: str, publication: Publication, *, has_type: bool) -> bytes:
+    def publication(self, channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
         """An event. ``has_type``: the channel has snapshots, so the message says what this one is."""
 
     @abc.abstractmethod

@@ -39,28 +39,11 @@ class StreamV2Json(Protocol):
     def encode(self, value: Mapping[str, Any]) -> bytes:
         return msgspec.json.encode(value)
 
-    def publication(self, channel: str, publication: Publication, *, has_type: bool) -> bytes:
-        kind = b'"type":"%b",' % (publication.kind or "delta").encode() if has_type else b""
-        return b'{"ch":"%b","ts":%d,"seq":%d,%b"data":%b}' % (
-            channel.encode(),
-            publication.ts,
-            publication.seq,
-            kind,
-            publication.data,
-        )
+    def publication(self, channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
+        return _publication(channel, epoch, publication, has_type=has_type)
 
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:
-        known = publication.last_update_id
-        last_update_id = b"" if known is None else b'"lastUpdateId":%d,' % known
-        return b'{"ch":"%b","ts":%d,"seq":%d,"type":"snapshot","snapshotSeq":%d,%b"epoch":"%b","data":%b}' % (
-            channel.encode(),
-            publication.ts,
-            publication.seq,
-            publication.seq,
-            last_update_id,
-            epoch.encode(),
-            publication.data,
-        )
+        return _snapshot(channel, epoch, publication)
 
     def welcome(self, welcome: Welcome) -> bytes | None:
         return self.encode(
@@ -135,15 +118,11 @@ class StreamV2Cbor(StreamV2Json):
     def encode(self, value: Mapping[str, Any]) -> bytes:
         return cbor2.dumps(value)
 
-    def publication(self, channel: str, publication: Publication, *, has_type: bool) -> bytes:
-        frame: dict[str, Any] = {"ch": channel, "ts": publication.ts, "seq": publication.seq}
-        if has_type:
-            frame["type"] = publication.kind or "delta"
-        frame["data"] = msgspec.json.decode(publication.data)
-        return cbor2.dumps(frame)
+    def publication(self, channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
+        return _to_cbor(_publication(channel, epoch, publication, has_type=has_type))
 
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:
-        return cbor2.dumps(msgspec.json.decode(super().snapshot(channel, epoch, publication)))
+        return _to_cbor(_snapshot(channel, epoch, publication))
 
 
 # What cbor2 6.3 raises for hostile input beside its own errors, from the decoders of tagged values.
@@ -152,6 +131,35 @@ _CBOR_ERRORS = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, Recursi
 
 def _decode_cbor(message: bytes) -> Any:
     return cbor2.loads(message, max_depth=strict_json.MAX_DEPTH, allow_duplicate_keys=False)
+
+
+def _to_cbor(message: bytes) -> bytes:
+    return cbor2.dumps(msgspec.json.decode(message))
+
+
+def _publication(channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
+    if publication.kind == "snapshot":
+        return _snapshot(channel, epoch, publication)
+    return b'{"ch":"%b","ts":%d,"seq":%d,%b"data":%b}' % (
+        channel.encode(),
+        publication.ts,
+        publication.seq,
+        b'"type":"delta",' if has_type or publication.kind else b"",
+        publication.data,
+    )
+
+
+def _snapshot(channel: str, epoch: str, publication: Publication) -> bytes:
+    known = publication.last_update_id
+    return b'{"ch":"%b","ts":%d,"seq":%d,"type":"snapshot","snapshotSeq":%d,%b"epoch":"%b","data":%b}' % (
+        channel.encode(),
+        publication.ts,
+        publication.seq,
+        publication.seq,
+        b"" if known is None else b'"lastUpdateId":%d,' % known,
+        epoch.encode(),
+        publication.data,
+    )
 
 
 def _answer(request_id: int | None, code: int, msg: str, data: Mapping[str, Any]) -> dict[str, Any]:

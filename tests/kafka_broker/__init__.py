@@ -1,0 +1,11 @@
+"""A real Kafka broker for tests: one KRaft process on loopback, from Maven Central, without containers.
+
+Load ``tests.kafka_broker.plugin`` as a pytest plugin to get the fixture ``kafka_broker``.
+"""
+
+from __future__ import annotations
+
+from tests.kafka_broker.broker import BrokerFailed, KafkaBroker
+from tests.kafka_broker.jars import ToolMissing, fetch_jars
+
+__all__ = ["BrokerFailed", "KafkaBroker", "ToolMissing", "fetch_jars"]
