@@ -13,12 +13,13 @@ import trio
 from hub import __version__
 from hub.app import logs
 from hub.app.commands import publish_event, tail
-from hub.app.compose import Hub
+from hub.app.compose import Hub, PluginFailed
 from hub.app.settings import ConfigurationError, Settings, load
 from hub.app.settings.plugins import find_plugins
 
 #: Exit status of a command line or a configuration that is wrong.
 EXIT_USAGE = 2
+EXIT_FAILURE = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +97,9 @@ def _serve(options: argparse.Namespace) -> int:
     hub = Hub(settings, find_plugins("hub.transports"), find_plugins("hub.sources"))
     try:
         trio.run(hub.run)
+    except PluginFailed:
+        return EXIT_FAILURE
     except OSError as error:  # an address that cannot be had is the operator's to mend
         print(f"hub: {error}", file=sys.stderr)
-        return 1
+        return EXIT_FAILURE
     return 0

@@ -10,7 +10,8 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,6 +30,16 @@ from hub.sansio.drops import SlowRules
 from hub.sansio.names import Namespaces
 
 logger = logging.getLogger(__name__)
+#: What service managers and scripts wait for; logged at any level (``hub.app.logs``).
+lifecycle = logging.getLogger("hub.lifecycle")
+
+
+class PluginFailed(Exception):
+    """A plugin ended unexpectedly; its failure is the cause and has been logged."""
+
+    def __init__(self, plugin: str, error: Exception) -> None:
+        super().__init__(f"{plugin} failed: {error}")
+        self.__cause__ = error
 
 
 @attrs.frozen
@@ -58,6 +69,7 @@ class Hub:
         self._admin = Port("admin", _port_settings(settings, tls=None, is_public=False))
         self._caught_up: set[str] = set()
         self._leave = trio.Event()
+        self._failure: tuple[str, Exception] | None = None
         self._mount()
 
     @property
@@ -89,58 +101,74 @@ class Hub:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.broker.run)
             for transport in self._transports:
-                await nursery.start(transport.serve, self.broker, self._public)
+                serve = partial(transport.serve, self.broker, self._public)
+                await nursery.start(self._watch, f"transport {transport.name}", serve)
             await nursery.start(self._public.serve, public)
             if admin:
                 await nursery.start(self._admin.serve, admin)
             task_status.started(addresses)
             fields = {"public": addresses.public, "admin": addresses.admin, "node": self.broker.node}
-            logger.info("listening", extra=fields)
-            failure = await self._run_sources(fields)
+            lifecycle.info("listening", extra=fields)
+            await self._run_sources(fields)
             for listener in public:
                 await listener.aclose()
             await self._public.drain()
             server = self._settings.server
             await self.broker.drain(window=server.drain_window, deadline=server.drain_deadline)
-            logger.info("drained", extra={"node": self.broker.node})
+            lifecycle.info("drained", extra={"node": self.broker.node})
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise PluginFailed(*self._failure)
 
-    async def _run_sources(self, fields: Mapping[str, Any]) -> BaseException | None:
-        """Runs the sources until it is time to leave; returns what made one of them fail."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._wait_for_signals)
-                nursery.start_soon(self._start_sources, nursery, fields)
-                await self._leave.wait()
-                logger.info("draining", extra={"node": self.broker.node})
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            _, failures = group.split(trio.Cancelled)
-            if failures is None:
-                raise
-            logger.error("source failed", exc_info=failures)
-            self._leave.set()
-            return failures
-        return None
+    async def _run_sources(self, fields: Mapping[str, Any]) -> None:
+        """Runs the sources until it is time to leave."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_signals)
+            nursery.start_soon(self._start_sources, nursery, fields)
+            await self._leave.wait()
+            lifecycle.info("draining", extra={"node": self.broker.node})
+            nursery.cancel_scope.cancel()
 
     async def _start_sources(self, nursery: trio.Nursery, fields: Mapping[str, Any]) -> None:
         async def start(name: str, source: Source) -> None:
-            await nursery.start(source.run, self.broker.publish)
+            await nursery.start(self._watch, f"source {name}", partial(source.run, self.broker.publish))
             self._caught_up.add(name)
 
         async with trio.open_nursery() as starting:
             for name, source in self._sources.items():
                 starting.start_soon(start, name, source)
-        logger.info("ready", extra={**fields, "sources": sorted(self._sources)})
+        if self.is_ready:
+            lifecycle.info("ready", extra={**fields, "sources": sorted(self._sources)})
+
+    async def _watch(
+        self,
+        plugin: str,
+        run: Callable[..., Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Runs a plugin. Its unexpected failure makes the node leave, politely, and then fail."""
+        is_started = False
+
+        class Status:
+            def started(self, value: None = None) -> None:
+                nonlocal is_started
+                is_started = True
+                task_status.started(value)
+
+        try:
+            await run(task_status=Status())
+        except Exception as error:
+            logger.exception("plugin failed", extra={"plugin": plugin})
+            self._failure = plugin, error
+            self._leave.set()
+        if not is_started:
+            task_status.started()
 
     async def _wait_for_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
-                logger.info("signal", extra={"signal": signal.Signals(number).name})
-                if self._leave.is_set():
-                    return
+                lifecycle.info("signal", extra={"signal": signal.Signals(number).name})
                 self._leave.set()
 
     def _mount(self) -> None:
@@ -205,6 +233,7 @@ def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public:
         head_timeout=server.request_head_timeout,
         first_byte_timeout=server.first_byte_timeout,
         keep_alive=server.keep_alive_timeout,
+        pending_per_address=limits.pending_per_ip if is_public else 0,
         connections=limits.connections,
         connections_per_address=limits.connections_per_ip if is_public else 0,
         user_timeout=server.user_timeout,

@@ -56,6 +56,7 @@ def configure(settings: LogSettings, *, fd: int = 1) -> LineWriter:
         handler.close()
     root.addHandler(LineHandler(writer, make_formatter(settings.format, colors=os.isatty(fd))))
     root.setLevel(settings.level.upper())
+    logging.getLogger("hub.lifecycle").setLevel(logging.INFO)  # others wait for these lines
     for name, level in _LIBRARIES.items():
         logging.getLogger(name).setLevel(max(level, root.level))
     logging.captureWarnings(True)

@@ -12,11 +12,15 @@ from hub.core.contracts import Request
 from hub.core.identity import ANONYMOUS, Identity
 from hub.sansio import strict_json
 from hub.sansio.commands import SeenPosition
+from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.live import parse_resume
+from hub.sansio.publication import Position
 
 FORMATS = ("live", "v2")
 MAX_FIELDS = 32
+#: Longer than any position is likely to be: a count of a million million.
+_FARTHEST = Position("0123456789abcdef", 2**40)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +86,10 @@ def _check_channels(channels: tuple[str, ...], broker: Broker, identity: Identit
         raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg)
     for channel in channels:
         broker.registry.check(channel, identity)
+    # The answer carries a cursor of all of them, so that must fit, however far they have counted.
+    if len(encode_cursor((channel, _FARTHEST) for channel in channels)) > limits.cursor_size:
+        msg = f"the cursor of so many channels would be longer than {limits.cursor_size} bytes"
+        raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg)
 
 
 def _parse_last_seq(fields: Mapping[str, str]) -> object:

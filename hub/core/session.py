@@ -182,7 +182,9 @@ class Session:
         left = [subscription for name in names if (subscription := self.subscriptions.pop(name, None)) is not None]
         for subscription in left:
             self.broker.registry.leave(subscription)
-        logger.info("unsubscribe", extra={**self.log_fields, "channels": [left_.channel.name for left_ in left]})
+        if left:
+            gone = [subscription.channel.name for subscription in left]
+            logger.info("unsubscribe", extra={**self.log_fields, "channels": gone})
 
     # --- time ---------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class PortSettings:
     keep_alive: float = 75.0
     connections: int = 20_000
     connections_per_address: int = 0
+    pending_per_address: int = 0
     user_timeout: float = 30.0
     not_sent_low_water: int = 128 * 1024
     send_buffer: int = 0
@@ -57,6 +58,7 @@ class Port:
         self._handlers: dict[str, dict[str, HttpHandler]] = {}
         self._upgrades: dict[str, UpgradeHandler] = {}
         self._admission = Admission(total=settings.connections, per_address=settings.connections_per_address)
+        self._pending = Admission(total=0, per_address=settings.pending_per_address)
         self._config = make_config(keep_alive=settings.keep_alive, head_size=settings.head_size)
         self._context = WorkerContext(None)
         self._complained_at = -60.0
@@ -168,7 +170,8 @@ class Port:
     async def _dispatch(self, stream: PeerStream, peer: str) -> None:
         guard = RequestGuard(peer=peer, max_head=self._settings.head_size)
         try:
-            head = await self._read_head(stream, guard)
+            with self._pending.admit(peer):
+                head = await self._read_head(stream, guard)
             if head is None:
                 return
             if (upgrade := self._find_upgrade(head.request)) is not None:

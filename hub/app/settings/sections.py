@@ -152,6 +152,9 @@ class LimitSettings:
 
     connections: int = option(20_000, doc="connections on this node; beyond: 503; 0: no limit", at_least=0)
     connections_per_ip: int = option(5, doc="anonymous connections from one address; 0: no limit", at_least=0)
+    pending_per_ip: int = option(
+        256, doc="connections from one address that have not sent a request yet; 0: no limit", at_least=0
+    )
     channels_per_connection: int = option(
         50, doc="subscriptions of one connection; beyond: 40003; 0: no limit", at_least=0
     )
