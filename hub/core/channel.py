@@ -30,15 +30,15 @@ class Slice:
     ``frames`` are those of ``after + 1`` to ``last``; ``data`` is all of them in one piece.
     """
 
-    __slots__ = ("after", "data", "frames", "last", "receivers", "size")
+    __slots__ = ("after", "channel", "data", "frames", "last", "size")
 
-    def __init__(self, after: int, frames: list[bytes]) -> None:
+    def __init__(self, channel: Channel, after: int, frames: list[bytes]) -> None:
+        self.channel = channel
         self.after = after
         self.last = after + len(frames)
         self.frames = frames
         self.data = frames[0] if len(frames) == 1 else b"".join(frames)
         self.size = len(self.data)
-        self.receivers = 0
 
 
 class Channel:
@@ -104,7 +104,7 @@ class Channel:
         where the framing carries one.
         """
         if (slice_ := self._slices.get(shape)) is None:
-            slice_ = Slice(after, self._frames(encoding, after, cursor_at))
+            slice_ = Slice(self, after, self._frames(encoding, after, cursor_at))
             if len(self._slices) < MEMOIZED_SLICES:
                 self._slices[shape] = slice_
         return slice_

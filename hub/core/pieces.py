@@ -89,10 +89,14 @@ class Gatherer:
         cursor = self.cursor(ahead) if self._encoding.carries_cursor else ""
         return self._encoding.framing.frame(message, cursor or "", is_first=is_first)
 
-    def shape(self, subscription: Subscription) -> object:
-        """What decides the bytes of the next slice: sessions of the same shape share it."""
-        if not self._encoding.carries_cursor or len(self._subscriptions) == 1:
-            return (self._encoding, subscription.position)
+    @property
+    def is_alone(self) -> bool:
+        """Whether the session has one channel: then its cursor is that channel's position."""
+        return len(self._subscriptions) == 1
+
+    def shape(self) -> object:
+        """What decides the bytes of the next slice, with a cursor over all channels of the session: sessions of
+        the same shape share it."""
         return (self._encoding, *self._positions({}).items())
 
     def slice(self, subscription: Subscription, ahead: dict[str, Position | None] | None = None) -> Slice:
@@ -135,7 +139,7 @@ class Gatherer:
         elif position < channel.log.head_seq and position == subscription.position:
             slice_ = self.slice(subscription, ahead)
             if skip is not None and slice_.last > skip[0]:
-                slice_ = Slice(slice_.after, slice_.frames[: skip[0] - slice_.after])
+                slice_ = Slice(channel, slice_.after, slice_.frames[: skip[0] - slice_.after])
             ahead[channel.name] = Position(channel.log.epoch, slice_.last)
             yield Piece(slice_.data, "event", subscription, slice_.last, slice_)
 

@@ -66,6 +66,7 @@ class Registry:
     def leave(self, subscription: Subscription) -> None:
         """A subscription ends. A channel that never had any publication is forgotten with its last one."""
         channel = subscription.channel
+        subscription.is_active = False
         channel.subscriptions.pop(subscription, None)
         self.leave_unused(channel)
 

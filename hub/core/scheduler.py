@@ -7,7 +7,7 @@ once; busy, the walk takes longer and each write carries more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import trio
@@ -48,83 +48,113 @@ class Scheduler:
             for channel in dirty:
                 channel.is_dirty = False
                 _wake_polls(channel)
-            if len(dirty) == 1:
-                await self._walk_one(dirty[0])
-            else:
-                await self._walk_many(dirty)
+            await self._walk(_visits(dirty))
             await trio.lowlevel.checkpoint()
 
-    async def _walk_one(self, channel: Channel) -> None:
-        """One channel has news: the hot path."""
-        # The head is taken once, so that all subscribers stay at the same place and go on sharing bytes.
-        head = channel.log.head_seq
-        slices: dict[object, Slice] = {}
-        served: dict[Slice, Writer] = {}
-        now = trio.current_time()
+    async def _walk(self, visits: Iterable[tuple[Writer, list[Subscription]]]) -> None:
+        """Serves each session once, for all of its channels that have news."""
+        walk = Walk(trio.current_time())
         turn_ends = perf_counter() + TURN
-        is_done = True
-        subscriptions = list(channel.subscriptions)
-        for index, subscription in enumerate(subscriptions):
+        for index, (writer, subscriptions) in enumerate(visits):
             if index % STRIDE == 0 and perf_counter() > turn_ends:
                 await trio.lowlevel.checkpoint()
-                now = trio.current_time()
+                walk.now = trio.current_time()
                 turn_ends = perf_counter() + TURN
-            writer = subscription.writer
-            if writer.is_pumping or subscription not in channel.subscriptions:
-                continue
-            if writer.try_send is None or writer.outbox or not (subscription.is_plain and subscription.is_intact):
-                writer.visit((subscription,))
-                continue
-            if subscription.position >= head:
-                continue
-            shape = writer.gatherer.shape(subscription)
-            slice_ = slices.get(shape)
-            if slice_ is None:
-                slice_ = slices[shape] = writer.gatherer.slice(subscription)
-                served[slice_] = writer
-            try:
-                taken = writer.try_send(slice_.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                writer.broken()
-                continue
-            if taken != slice_.size:
-                writer.cut_short(subscription, slice_, taken)
-                continue
-            subscription.position = slice_.last
-            writer.last_sent = now
-            slice_.receivers += 1
-            is_done = is_done and slice_.last >= head
-        self._count(channel, served)
-        if not is_done:  # a backlog of more than one slice: walk again, so that it is shared again
+            if not writer.is_pumping and not walk.serve(writer, subscriptions):
+                writer.visit([subscription for subscription in subscriptions if subscription.is_active])
+        walk.count(self._counts, self._now_ms())
+        for channel in walk.unfinished:  # a backlog of more than one slice: walk again, so that it is shared again
             self.mark(channel)
 
-    async def _walk_many(self, channels: list[Channel]) -> None:
-        """Many channels have news: each session is visited once, for all of them."""
-        visits: dict[Writer, list[Subscription]] = {}
-        for channel in channels:
-            for subscription in channel.subscriptions:
-                visits.setdefault(subscription.writer, []).append(subscription)
-        turn_ends = perf_counter() + TURN
-        for index, (writer, subscriptions) in enumerate(visits.items()):
-            if index % STRIDE == 0 and perf_counter() > turn_ends:
-                await trio.lowlevel.checkpoint()
-                turn_ends = perf_counter() + TURN
-            writer.visit(subscriptions)
 
-    def _count(self, channel: Channel, served: dict[Slice, Writer]) -> None:
-        now = self._now_ms()
-        for slice_, writer in served.items():
-            receivers, transport = slice_.receivers, writer.transport
-            if not receivers:
-                continue
-            count = len(slice_.frames)
-            self._counts.delivered(channel.type, "event", transport, count * receivers, slice_.size * receivers)
-            if slice_.after + 1 >= channel.log.first_seq:
-                for publication in channel.log.read(slice_.after, count):
-                    self._counts.took(channel.type, transport, (now - publication.ts) / 1000, receivers)
+def _visits(channels: list[Channel]) -> Iterable[tuple[Writer, list[Subscription]]]:
+    """Who is to be served: each session once, with those of its subscriptions that have news."""
+    if len(channels) == 1:
+        return [(subscription.writer, [subscription]) for subscription in channels[0].subscriptions]
+    visits: dict[Writer, list[Subscription]] = {}
+    for channel in channels:
+        for subscription in channel.subscriptions:
+            visits.setdefault(subscription.writer, []).append(subscription)
+    return visits.items()
 
 
 def _wake_polls(channel: Channel) -> None:
     for waiter in channel.waiters:
         waiter.set()
     channel.waiters.clear()
+
+
+class Walk:
+    """The hot path: one round of the scheduler, with the slices that its sessions share.
+
+    A slice is made once in a walk, even when the channel has grown since, so that all who stood at the same
+    place when it began stand at the same place when it ends.
+    """
+
+    __slots__ = ("_receivers", "_slices", "_transports", "now", "unfinished")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        #: Channels with more to read than one slice.
+        self.unfinished: set[Channel] = set()
+        self._slices: dict[object, Slice] = {}
+        self._receivers: dict[Slice, int] = {}
+        self._transports: dict[Slice, str] = {}
+
+    def serve(self, writer: Writer, subscriptions: list[Subscription]) -> bool:
+        """Writes what follows, where that is all there is to do; False where it is not that simple."""
+        try_send = writer.try_send
+        if try_send is None or writer.outbox:
+            return False
+        due: list[Subscription] = []
+        slices: list[Slice] = []
+        for subscription in subscriptions:
+            if not subscription.is_plain or (writer.carries_cursor and len(subscriptions) > 1):
+                return False
+            if subscription.is_active and subscription.position < subscription.channel.log.head_seq:
+                due.append(subscription)
+                slices.append(self._slice(writer, subscription))
+        if not due:
+            return True
+        data = slices[0].data if len(slices) == 1 else b"".join([slice_.data for slice_ in slices])
+        try:
+            taken = try_send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            writer.broken()
+            return True
+        if taken != len(data):
+            writer.account_slices(due, slices, taken)
+            return True
+        writer.last_sent = self.now
+        for subscription, slice_ in zip(due, slices, strict=True):
+            subscription.position = slice_.last
+            self._receivers[slice_] += 1
+        return True
+
+    def _slice(self, writer: Writer, subscription: Subscription) -> Slice:
+        channel = subscription.channel
+        key: object = (channel, writer.encoding, subscription.position)
+        if writer.carries_cursor and not writer.gatherer.is_alone:
+            key = (channel, writer.gatherer.shape())
+        slice_ = self._slices.get(key)
+        if slice_ is None:
+            slice_ = self._slices[key] = writer.gatherer.slice(subscription)
+            self._receivers[slice_] = 0
+            self._transports[slice_] = writer.transport
+            if slice_.last < channel.log.head_seq:
+                self.unfinished.add(channel)
+        return slice_
+
+    def count(self, counts: Counts, now_ms: int) -> None:
+        """Adds what was delivered to the statistics, a slice at a time."""
+        for slice_, receivers in self._receivers.items():
+            if receivers:
+                _count(counts, slice_, self._transports[slice_], receivers, now_ms)
+
+
+def _count(counts: Counts, slice_: Slice, transport: str, receivers: int, now_ms: int) -> None:
+    channel, count = slice_.channel, len(slice_.frames)
+    counts.delivered(channel.type, "event", transport, count * receivers, slice_.size * receivers)
+    if slice_.after + 1 >= channel.log.first_seq:
+        for publication in channel.log.read(slice_.after, count):
+            counts.took(channel.type, transport, (now_ms - publication.ts) / 1000, receivers)

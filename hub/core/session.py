@@ -83,11 +83,15 @@ class Session:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 self.writer.nursery = nursery
-                self.writer.flush()
-                with self._reading:
-                    await self._read_commands()
-                if self.farewell is not None:
-                    await self._say_goodbye(self.farewell)
+                try:
+                    self.writer.flush()
+                    with self._reading:
+                        await self._read_commands()
+                    if self.farewell is not None:
+                        await self._say_goodbye(self.farewell)
+                finally:
+                    # The scheduler may still come by before the subscriptions are gone.
+                    self.writer.retire()
                 nursery.cancel_scope.cancel()
 
     def disconnect(self, farewell: Farewell) -> None:

@@ -27,12 +27,13 @@ class Subscription:
     ``promised``  nothing up to here is dropped: it was published while the client kept up, or is its replay.
     """
 
-    __slots__ = ("_round", "channel", "gap", "position", "promised", "seen", "skip", "snapshot", "writer")
+    __slots__ = ("_round", "channel", "gap", "is_active", "position", "promised", "seen", "skip", "snapshot", "writer")
 
     def __init__(self, writer: Writer, channel: Channel, seen: SeenPosition | None) -> None:
         self.writer = writer
         self.channel = channel
         self.seen = seen
+        self.is_active = True  # until it is unsubscribed
         self.gap: Gap | None = None
         self.snapshot: Publication | None = None
         self.skip: tuple[int, int] | None = None
@@ -59,8 +60,14 @@ class Subscription:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the log is all there is to tell, and it is not a replay."""
-        return self.gap is None and self.snapshot is None and self.skip is None and not self._round
+        """Whether the log is all there is to tell, nothing of it is lost, and it is not a replay."""
+        return (
+            self.gap is None
+            and self.snapshot is None
+            and self.skip is None
+            and not self._round
+            and self.position + 1 >= self.channel.log.first_seq
+        )
 
     @property
     def is_intact(self) -> bool:

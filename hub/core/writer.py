@@ -52,6 +52,7 @@ class Writer:
     ) -> None:
         self.link = link
         self.encoding = encoding
+        self.carries_cursor = encoding.carries_cursor
         self.transport = transport
         self.gatherer = Gatherer(encoding, subscriptions, max_cursor=max_cursor)
         #: None where the link has no fast path: then the pump does all the writing.
@@ -85,6 +86,10 @@ class Writer:
         self.is_muted = True
         self.outbox.clear()
 
+    def retire(self) -> None:
+        """The session ends: nothing is written any more, whoever comes by."""
+        self.nursery = self.try_send = None
+
     def flush(self) -> None:
         """Writes what is due, as far as the link takes it at once; the pump does the rest."""
         if not self.is_pumping and self._is_due():
@@ -112,9 +117,13 @@ class Writer:
         if is_full or self._is_due():
             self._start_pump()
 
-    def cut_short(self, subscription: Subscription, slice_: Slice, taken: int) -> None:
-        """The scheduler wrote a slice and the link took only ``taken`` bytes: the pump takes over."""
-        self._account(Piece(slice_.data, "event", subscription, slice_.last, slice_), taken)
+    def account_slices(self, subscriptions: list[Subscription], slices: list[Slice], taken: int) -> None:
+        """The scheduler wrote ``slices`` and the link took only ``taken`` bytes: the pump takes over."""
+        left = taken
+        for subscription, slice_ in zip(subscriptions, slices, strict=True):
+            if left > 0:
+                self._account(Piece(slice_.data, "event", subscription, slice_.last, slice_), left)
+            left -= slice_.size
         self._note_full(taken)
         self._start_pump()
 

@@ -46,11 +46,12 @@ class Log:
     ``first_seq == head_seq + 1``.
     """
 
-    __slots__ = ("_begin", "_entries", "epoch", "head_seq", "max_age", "max_bytes", "max_count", "size")
+    __slots__ = ("_begin", "_entries", "epoch", "first_seq", "head_seq", "max_age", "max_bytes", "max_count", "size")
 
     def __init__(self, start: Position, *, max_count: int, max_bytes: int, max_age: float) -> None:
         self.epoch = start.epoch
         self.head_seq = start.seq
+        self.first_seq = start.seq + 1
         self.max_count = max_count
         self.max_bytes = max_bytes
         self.max_age = max_age
@@ -60,10 +61,6 @@ class Log:
 
     def __len__(self) -> int:
         return len(self._entries) - self._begin
-
-    @property
-    def first_seq(self) -> int:
-        return self.head_seq - len(self) + 1
 
     @property
     def position(self) -> Position:
@@ -101,6 +98,7 @@ class Log:
         self._forget_before(begin)
 
     def _forget_before(self, begin: int) -> None:
+        self.first_seq += begin - self._begin
         # Deleting at the front of a list moves all the rest, so it is done once per half of the list; the
         # dead slots hold no publication meanwhile.
         for index in range(self._begin, begin):

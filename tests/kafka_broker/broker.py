@@ -96,7 +96,9 @@ class KafkaBroker:
     def create_topics(self, names: Iterable[str], partitions: int, **config: str) -> None:
         """Makes topics, and returns when they are there. ``config``: topic settings, dots as underscores."""
         settings = {name.replace("_", "."): value for name, value in config.items()}
-        topics = [NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings) for name in names]
+        topics = [
+            NewTopic(name, num_partitions=partitions, replication_factor=1, config=settings) for name in names
+        ]
         admin = self.admin()  # a name, because its answers die with it
         for made in admin.create_topics(topics, operation_timeout=30).values():
             made.result()
@@ -113,7 +115,12 @@ class KafkaBroker:
         """An idempotent producer: records arrive once and in order, over restarts of the broker too."""
         settings = {name.replace("_", "."): value for name, value in config.items()}
         # log_level 2: it would print a line to stderr for each refused connection while the broker is away.
-        defaults = {"enable.idempotence": True, "linger.ms": 5, "log_level": 2, "reconnect.backoff.max.ms": 500}
+        defaults = {
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "log_level": 2,
+            "reconnect.backoff.max.ms": 500,
+        }
         return Producer({"bootstrap.servers": self.bootstrap} | defaults | settings)
 
     # --- inside -------------------------------------------------------------------------------------------

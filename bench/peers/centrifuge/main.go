@@ -32,8 +32,7 @@ var subscribeOptions = centrifuge.SubscribeOptions{EnableRecovery: true}
 
 func onConnecting(_ context.Context, event centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
 	reply := centrifuge.ConnectReply{
-		Credentials: &centrifuge.Credentials{},
-		// The whole queue in one write: faster here than the default of 16 messages.
+		Credentials:        &centrifuge.Credentials{},
 		MaxMessagesInFrame: *frameMessages,
 	}
 	// An SSE client cannot send commands, so it names its channels while connecting.
@@ -101,7 +100,7 @@ func publish(node *centrifuge.Node) http.HandlerFunc {
 	}
 }
 
-var frameMessages = flag.Int("frame-messages", -1, "most messages in a frame; -1: no limit, 0: the library's default")
+var frameMessages = flag.Int("frame-messages", 0, "most messages in a frame; 0: the library's default (16), -1: no limit")
 
 func main() {
 	bind := flag.String("bind", "127.0.0.1:0", "host:port to listen on")

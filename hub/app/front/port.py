@@ -41,7 +41,7 @@ class PortSettings:
     connections: int = 20_000
     connections_per_address: int = 0
     pending_per_address: int = 0
-    user_timeout: float = 30.0
+    user_timeout: float = 75.0
     not_sent_low_water: int = 128 * 1024
     send_buffer: int = 0
     cors_origins: tuple[str, ...] = ()
@@ -61,6 +61,7 @@ class Port:
         self._pending = Admission(total=0, per_address=settings.pending_per_address)
         self._config = make_config(keep_alive=settings.keep_alive, head_size=settings.head_size)
         self._context = WorkerContext(None)
+        self._open: set[trio.SocketStream] = set()
         self._complained_at = -60.0
 
     # --- mounting -----------------------------------------------------------------------------------------
@@ -96,7 +97,13 @@ class Port:
             for listener in listeners:
                 nursery.start_soon(self._accept, listener, nursery)
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                # hypercorn 0.18 shields its writes without a deadline: a client that does not read would keep
+                # us here. Closing its socket ends the wait.
+                for raw in self._open:
+                    raw.socket.close()
 
     async def drain(self) -> None:
         """Idle connections end now, the others after their answer."""
@@ -131,9 +138,14 @@ class Port:
         except OSError:  # gone already
             await trio.aclose_forcefully(raw)
             return
-        stream = await self._open_stream(raw)
-        if stream is None:
-            return
+        self._open.add(raw)
+        try:
+            if (stream := await self._open_stream(raw)) is not None:
+                await self._serve_stream(stream, peer)
+        finally:
+            self._open.discard(raw)
+
+    async def _serve_stream(self, stream: PeerStream, peer: str) -> None:
         try:
             await self._dispatch(stream, peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel):

@@ -115,7 +115,7 @@ class ServerSettings:
         doc="bytes not yet sent beyond which a connection counts as full (TCP_NOTSENT_LOWAT); 0: off",
     )
     user_timeout: Seconds = option(
-        Seconds(30 * SECOND),
+        Seconds(75 * SECOND),
         doc="time sent data may stay unacknowledged before the kernel gives the peer up (TCP_USER_TIMEOUT); 0: off",
     )
     drain_window: Seconds = option(

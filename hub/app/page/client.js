@@ -1,0 +1,321 @@
+/**
+ * LiveClient: one connection to the hub over whichever transport, and what is needed to trust it.
+ *
+ * It owns connecting, subscribing, resuming, waiting and the hand-over between transports. A user interface
+ * reads its fields and gets events through `listen`; it never touches a WebSocket or an EventSource.
+ *
+ *   state        "connecting" | "connected" | "degraded" | "reconnecting" | "stopped"
+ *   transport    the one that was asked for; `using` is the one in use, another where that does not get through
+ *   listing      what the hub has: {total, channels: Map(channel -> {seq, epoch})}, or null before it said so
+ *   watched      channels this connection follows;  `refused`: Map(channel -> why) of those it may not
+ *   counts       see Positions;  `handover`: the last switch, and what came of it
+ *   retryAt      when the next try is due, Unix ms;  `reason`: what went wrong, in words
+ *   latency      ms from an event's `ts` to here, median of the last second;  `roundTrip`: ms, by ping
+ */
+
+import { chooseChannels, USUAL_LIMIT } from "./channels.js";
+import { HubClock, Latency } from "./clock.js";
+import { PollLink, SseLink, WebSocketLink } from "./links.js";
+import { Positions } from "./positions.js";
+
+/** From the best to the one that gets through everywhere. */
+export const TRANSPORTS = ["websocket", "sse", "poll"];
+const LINKS = { websocket: WebSocketLink, sse: SseLink, poll: PollLink };
+
+const BACKOFF_S = [1, 2, 4, 8, 16];
+const JITTER_MS = 1000;
+/** Tries of a transport, while plain HTTP works, before the next one is used. */
+const TRIES = 2;
+const CLIMB_MS = 30_000;
+const LISTING_MS = 3_000;
+const PING_MS = 10_000;
+/** The hub promises a heartbeat within 10 s. */
+const SILENCE_MS = 12_000;
+/** Close codes after which coming back would change nothing: a client that is wrong. */
+const FATAL_CODES = new Set([1002, 1003, 1007, 1009, 4001]);
+
+export class LiveClient {
+  state = "connecting";
+  transport = "websocket";
+  using = "websocket";
+  listing = null;
+  watched = new Set();
+  refused = new Map();
+  handover = null;
+  reason = "";
+  retryAt = 0;
+  malformed = 0;
+  latency = new Latency();
+  clock = new HubClock();
+
+  #base;
+  #link = null;
+  #wasOpen = false;
+  #positions = new Positions();
+  #listeners = new Set();
+  #focus = null;
+  #limits = { tried: USUAL_LIMIT, known: null };
+  #failures = 0;
+  #retryTimer = null;
+  #climbAt = 0;
+  #heardAt = 0;
+  #last = null; // the newest event
+
+  constructor({ base = location.origin, transport = "websocket" } = {}) {
+    this.#base = base;
+    this.transport = this.using = transport;
+  }
+
+  get counts() {
+    return this.#positions.counts;
+  }
+
+  get limit() {
+    return this.#limits.known;
+  }
+
+  /** The position in a channel: `{epoch, seq}`, or undefined. */
+  position(channel) {
+    return this.#positions.get(channel);
+  }
+
+  /** Calls `listener(frame)` for each event, in order, each once. Returns how to stop that. */
+  listen(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  start() {
+    this.#refresh();
+    setInterval(() => this.#refresh(), LISTING_MS);
+    setInterval(() => this.#link?.ping(this.clock.pinged()), PING_MS);
+    setInterval(() => this.#watchOver(), 1000);
+    addEventListener("online", () => this.retryNow());
+    this.#connect();
+  }
+
+  /** Goes on over another transport, from where each channel is. */
+  switchTo(transport) {
+    if (transport === this.transport && transport === this.using) return;
+    this.#note(this.using, transport);
+    this.transport = this.using = transport;
+    this.#failures = 0;
+    this.#connect();
+  }
+
+  /** Somebody looks at this channel, so it has to be among those that are followed. */
+  focusOn(channel) {
+    this.#focus = channel;
+    this.#choose();
+  }
+
+  /** Ends the waiting between two tries. */
+  retryNow() {
+    if (this.state === "reconnecting") this.#connect();
+  }
+
+  // --- what links ask and tell ---------------------------------------------------------------------------
+
+  positions(channels) {
+    return this.#positions.lastSeq(channels);
+  }
+
+  opened(link) {
+    if (link !== this.#link) return;
+    this.#wasOpen = true;
+    this.#heardAt = Date.now();
+    this.state = this.using === this.transport ? "connected" : "degraded";
+    this.reason = "";
+    this.#climbAt = Date.now() + CLIMB_MS;
+    link.ping(this.clock.pinged());
+  }
+
+  heard(link) {
+    if (link !== this.#link) return;
+    this.#heardAt = Date.now();
+    this.#failures = 0;
+  }
+
+  received(link, frame) {
+    if (link !== this.#link) return;
+    this.heard(link);
+    if (frame === null) this.malformed += 1;
+    else if (frame.channel === "system") this.#obey(link, frame);
+    else this.#take(frame);
+  }
+
+  broken(link, { code = 0, msg = "", retryAfterMs, limit = null, refused = null }) {
+    if (link !== this.#link) return;
+    link.close();
+    this.#link = null;
+    this.#failures += 1;
+    if (limit !== null) this.#limits.known = limit;
+    if (refused) this.refused.set(refused.channel, refused.msg);
+    if (FATAL_CODES.has(code)) return this.#stop(msg);
+    this.reason = msg || this.#farewell?.msg || "";
+    this.#retryIn(retryAfterMs ?? this.#farewell?.retryAfterMs);
+    this.#stepDown();
+  }
+
+  // --- connecting ----------------------------------------------------------------------------------------
+
+  #farewell = null;
+
+  #connect() {
+    clearTimeout(this.#retryTimer);
+    this.#link?.close();
+    this.#farewell = null;
+    this.#wasOpen = false;
+    this.retryAt = 0;
+    this.state = "connecting";
+    this.#choose({ isSettled: false });
+    if (this.using === "poll") this.#assumePositions();
+    this.#link = new LINKS[this.using](this);
+    this.#link.open([...this.watched], this.#base);
+  }
+
+  /** `advice`: when the hub says that we may come back, in ms. */
+  #retryIn(advice) {
+    const step = BACKOFF_S[Math.min(this.#failures, BACKOFF_S.length) - 1];
+    const wait = (advice ?? step * 1000) + Math.random() * JITTER_MS;
+    this.state = "reconnecting";
+    this.retryAt = Date.now() + wait;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#connect(), wait);
+  }
+
+  #stop(reason) {
+    this.state = "stopped";
+    this.reason = reason;
+  }
+
+  /** When the hub answers but this transport does not get through, the next one is tried. */
+  async #stepDown() {
+    const isClimb = this.using === this.transport && this.#climbedFrom !== null;
+    if (this.#wasOpen || (this.#failures < TRIES && !isClimb) || !(await this.#refresh())) return;
+    const next = TRANSPORTS[TRANSPORTS.indexOf(this.using) + 1];
+    if (this.#link !== null || next === undefined) return;
+    this.using = isClimb ? this.#climbedFrom : next;
+    this.#climbedFrom = null;
+    this.#connect();
+  }
+
+  #climbedFrom = null;
+
+  #climb() {
+    this.#climbedFrom = this.using;
+    this.using = this.transport;
+    this.#climbAt = Date.now() + CLIMB_MS;
+    this.#connect();
+  }
+
+  /** Once a second: silence on a link that looks alive, and the way back up. */
+  #watchOver() {
+    const now = Date.now();
+    const isUp = this.state === "connected" || this.state === "degraded";
+    if (this.using === "poll" || !this.watched.size) this.#heardAt = isUp ? now : this.#heardAt;
+    if (isUp && now - this.#heardAt > SILENCE_MS) this.broken(this.#link, { msg: "nothing heard for 10 s" });
+    else if (this.state === "degraded" && now > this.#climbAt) this.#climb();
+    this.latency.settle();
+  }
+
+  // --- channels ------------------------------------------------------------------------------------------
+
+  /** Asks what there is; whether the hub answered. An EventSource shows neither comments nor heartbeats, so for
+   * SSE an answer here is the sign of life. */
+  async #refresh() {
+    if (document.hidden && this.listing !== null) return true;
+    try {
+      const response = await fetch(new URL("/channels", this.#base), { cache: "no-store" });
+      const { total, channels } = await response.json();
+      this.listing = { total, channels: new Map(channels.map(({ channel, ...where }) => [channel, where])) };
+    } catch {
+      return false;
+    }
+    if (this.using === "sse") this.#heardAt = Date.now();
+    if (this.state === "connected" || this.state === "degraded") this.#choose();
+    return true;
+  }
+
+  /** Follows what should be followed. `isSettled`: there is a link to tell of it. */
+  #choose({ isSettled = true } = {}) {
+    if (this.listing === null) return;
+    const listed = new Map([...this.listing.channels].filter(([channel]) => !this.refused.has(channel)));
+    // /live answers in part, so there it is tried how many channels we may have.
+    const limit = this.#limits.known ?? (this.using === "websocket" ? Infinity : this.#limits.tried);
+    const chosen = new Set(chooseChannels(listed, this.watched, this.#focus, limit));
+    const added = [...chosen].filter((channel) => !this.watched.has(channel));
+    const removed = [...this.watched].filter((channel) => !chosen.has(channel));
+    this.watched = chosen;
+    for (const channel of removed) this.#positions.forget(channel);
+    if (!isSettled || !(added.length || removed.length)) return;
+    if (this.using === "poll") this.#assumePositions();
+    this.#link?.change([...chosen], added, removed);
+  }
+
+  /** A poll's answer does not say where a channel is that has no events, nor any epoch. */
+  #assumePositions() {
+    for (const channel of this.watched) {
+      const where = this.listing?.channels.get(channel);
+      if (where !== undefined) this.#positions.assume(channel, where);
+    }
+  }
+
+  // --- events --------------------------------------------------------------------------------------------
+
+  #obey(link, { event, data, ts, at }) {
+    if (event === "subscribed") this.#settle(data);
+    else if (event === "pong") this.clock.ponged(ts, at);
+    else if (event === "disconnecting") this.#farewell = data;
+    else if (event === "error") this.reason = data?.msg ?? "";
+  }
+
+  #settle({ channels, errors, positions }) {
+    for (const channel of channels) this.#positions.subscribed(channel, positions[channel]);
+    this.#limits.tried = Math.max(this.#limits.tried, channels.length);
+    for (const { channel, code, msg } of errors) {
+      this.watched.delete(channel);
+      if (code !== 40003) this.refused.set(channel, msg);
+    }
+    if (errors.some(({ code }) => code === 40003)) this.#limits.known = this.watched.size;
+  }
+
+  #take(frame) {
+    if (!this.#positions.accept(frame)) return;
+    this.#last = frame;
+    this.#notice(frame);
+    if (frame.event !== "snapshot" && frame.seq > this.#positions.get(frame.channel).head) {
+      this.latency.add(this.clock.toHub(frame.at) - frame.ts);
+    }
+    for (const listener of this.#listeners) listener(frame);
+  }
+
+  // --- handing over --------------------------------------------------------------------------------------
+
+  #note(from, to) {
+    const { lost, repeated, events } = this.counts;
+    const at = this.#last && { channel: this.#last.channel, seq: this.#last.seq };
+    const before = { lost, repeated, events };
+    this.handover = { from, to, at, before, channels: this.watched.size, wentOn: new Set(), ms: null, begun: Date.now() };
+  }
+
+  #notice(frame) {
+    const handover = this.handover;
+    if (handover === null) return;
+    handover.ms ??= frame.at - handover.begun;
+    if (handover.wentOn.size < handover.channels) handover.wentOn.add(frame.channel);
+  }
+
+  /** What came of the last switch: events lost and repeated since, and how many channels have gone on. */
+  get handoverResult() {
+    if (this.handover === null) return null;
+    const { before, wentOn } = this.handover;
+    const { lost, repeated, events } = this.counts;
+    return {
+      lost: lost - before.lost,
+      repeated: repeated - before.repeated,
+      events: events - before.events,
+      wentOn: wentOn.size,
+    };
+  }
+}

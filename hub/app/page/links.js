@@ -1,0 +1,208 @@
+/**
+ * The three ways to the hub. A link is opened once, for a set of channels, and is thrown away when it breaks.
+ *
+ * It tells its owner: `opened(link)`, `received(link, frame)`, `broken(link, why)`; `why` may hold `code`,
+ * `msg`, `retryAfterMs`, `limit` (the hub serves no more channels than that) and `refused` (a channel and why).
+ * It asks its owner where to go on: `positions(channels)` is a lastSeq.
+ */
+
+import { readFrame, toFrame } from "./frames.js";
+
+/** The hub takes commands of up to 4 KB. */
+const COMMAND_SIZE = 3900;
+/** A cursor longer than this is not sent back: the hub takes 2 KB. */
+const CURSOR_SIZE = 2000;
+const POLL_WAIT = 25;
+/** Milliseconds between an answer and the next poll, so that a busy hub is asked for batches; a big answer
+ * says that there is more, so then at once. */
+const POLL_PAUSE = 100;
+const BIG_ANSWER = 200;
+
+const encoder = new TextEncoder();
+
+export class WebSocketLink {
+  #owner;
+  #socket = null;
+
+  constructor(owner) {
+    this.#owner = owner;
+  }
+
+  open(channels, base) {
+    const url = new URL("/live", base);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#socket = new WebSocket(url);
+    this.#socket.onopen = () => {
+      this.#owner.opened(this);
+      this.#subscribe(channels);
+    };
+    this.#socket.onmessage = ({ data }) => this.#owner.received(this, readFrame(data));
+    this.#socket.onclose = ({ code, reason }) => this.#owner.broken(this, { code, msg: reason });
+  }
+
+  change(channels, added, removed) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    if (removed.length) this.#send({ type: "unsubscribe", channels: removed });
+    this.#subscribe(added);
+  }
+
+  ping() {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#send({ type: "ping" });
+  }
+
+  close() {
+    for (const name of ["onopen", "onmessage", "onclose"]) this.#socket[name] = null;
+    this.#socket.close(1000);
+  }
+
+  #subscribe(channels) {
+    let batch = [];
+    for (const channel of channels) {
+      const command = this.#command([...batch, channel]);
+      if (batch.length && encoder.encode(JSON.stringify(command)).length > COMMAND_SIZE) {
+        this.#send(this.#command(batch));
+        batch = [];
+      }
+      batch.push(channel);
+    }
+    if (batch.length) this.#send(this.#command(batch));
+  }
+
+  #command(channels) {
+    return { type: "subscribe", channels, lastSeq: this.#owner.positions(channels) };
+  }
+
+  #send(command) {
+    this.#socket.send(JSON.stringify(command));
+  }
+}
+
+/** The browser would reconnect by itself, with the cursor of the last event. The owner does it instead, so that
+ * all three links wait, count and resume in the same way. */
+export class SseLink {
+  #owner;
+  #base = null;
+  #source = null;
+  #lastWords = {};
+
+  constructor(owner) {
+    this.#owner = owner;
+  }
+
+  open(channels, base) {
+    this.#base = base;
+    if (!channels.length) return this.#owner.opened(this); // nothing to ask for yet
+    this.#source = new EventSource(streamUrl("/sse", base, { channels: channels.join(","), lastSeq: this.#owner.positions(channels) }));
+    this.#source.onopen = () => this.#owner.opened(this);
+    this.#source.onmessage = ({ data }) => this.#receive(readFrame(data));
+    this.#source.onerror = () => this.#owner.broken(this, this.#lastWords);
+  }
+
+  /** A stream's channels cannot be changed, so it is opened anew from where it was. */
+  change(channels) {
+    this.close();
+    this.open(channels, this.#base);
+  }
+
+  ping() {}
+
+  close() {
+    if (this.#source !== null) {
+      for (const name of ["onopen", "onmessage", "onerror"]) this.#source[name] = null;
+      this.#source.close();
+    }
+    this.#source = null;
+  }
+
+  #receive(frame) {
+    if (frame?.event === "disconnecting") this.#lastWords = frame.data ?? {};
+    this.#owner.received(this, frame);
+  }
+}
+
+export class PollLink {
+  #owner;
+  #base = null;
+  #channels = [];
+  #cursor = null;
+  #abort = null;
+
+  constructor(owner) {
+    this.#owner = owner;
+  }
+
+  open(channels, base) {
+    this.#base = base;
+    this.#channels = channels;
+    this.#cursor = null;
+    if (!channels.length) return this.#owner.opened(this);
+    this.#abort = new AbortController();
+    this.#run(this.#abort.signal);
+  }
+
+  change(channels) {
+    this.close();
+    this.open(channels, this.#base);
+  }
+
+  ping() {}
+
+  close() {
+    this.#abort?.abort();
+  }
+
+  async #run(signal) {
+    try {
+      // At once the first time: a channel that is new here has its place in the answer's cursor from then on.
+      for (let wait = 0; !signal.aborted; wait = POLL_WAIT) {
+        const events = await this.#poll(signal, wait);
+        if (events === null) return;
+        await pause(events >= BIG_ANSWER ? 0 : POLL_PAUSE);
+      }
+    } catch {
+      if (!signal.aborted) this.#owner.broken(this, {});
+    }
+  }
+
+  /** One question and its answer; how many events came, or null when it is over. */
+  async #poll(signal, wait) {
+    const channels = this.#channels;
+    const lastSeq = this.#cursor === null ? this.#owner.positions(channels) : {};
+    const url = streamUrl("/poll", this.#base, { channels: channels.join(","), cursor: this.#cursor, lastSeq, wait });
+    const response = await fetch(url, { signal, cache: "no-store" });
+    const body = await response.json();
+    if (signal.aborted) return null;
+    if (!response.ok) {
+      this.#owner.broken(this, refusal(response, body));
+      return null;
+    }
+    if (wait === 0) this.#owner.opened(this);
+    for (const event of body.events) this.#owner.received(this, toFrame(event));
+    this.#owner.heard(this);
+    this.#cursor = body.cursor.length <= CURSOR_SIZE ? body.cursor : null;
+    return body.events.length;
+  }
+}
+
+/** What an answer in JSON says about why it is not what was asked for. */
+function refusal(response, { code, msg, channel }) {
+  const retryAfter = Number(response.headers.get("retry-after"));
+  const limit = code === 40003 ? Number(/at most (\d+)/.exec(msg)?.[1]) || null : null;
+  const refused = channel === undefined ? null : { channel, code, msg };
+  return { msg, limit, refused, retryAfterMs: retryAfter ? retryAfter * 1000 : undefined };
+}
+
+/** Escapes no more than must be: proxies take 8 KB, and a lastSeq is mostly punctuation. */
+function streamUrl(path, base, fields) {
+  const url = new URL(path, base);
+  const query = [];
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === null || (name === "lastSeq" && !Object.keys(value).length)) continue;
+    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    query.push(`${name}=${encodeURIComponent(text).replace(/%(2C|3A|40|7B|7D)/g, decodeURIComponent)}`);
+  }
+  url.search = query.join("&");
+  return url;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,0 +1,279 @@
+"""A client that believes nothing: checks that what it is told adds up to what was published."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from hub.core.broker import Broker
+from hub.sansio.cursor import decode_cursor, encode_cursor
+from hub.sansio.policies import Policy
+from hub.sansio.publication import Position
+from tests.core.wire import EventReader, Told, WebSocketReader, understand
+
+
+class Truth:
+    """All that was ever published, by channel, epoch and seq."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.published: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
+        self.count = 0
+
+    def publish(self, channel: str, padding: int = 0) -> None:
+        self.count += 1
+        data = {"n": self.count, "pad": "x" * padding}
+        position = self.broker.publish(channel, json.dumps(data, separators=(",", ":")).encode(), ts=self.count)
+        history = self.published[channel, position.epoch]
+        assert position.seq not in history, "a number was given twice in one epoch"
+        assert position.seq == len(history) + 1
+        history[position.seq] = data
+
+    def policy(self, channel: str) -> Policy:
+        return self.broker.registry.namespaces.resolve(channel)
+
+    def has_snapshots(self, channel: str) -> bool:
+        return self.policy(channel).snapshot != "none"
+
+
+@attrs.define
+class View:
+    """What one client knows of one channel. ``next`` is the only seq that may come; ``due`` what must come first.
+
+    ``next`` None: unknown until the next cursor says it (SSE in format v2 has no other way).
+    """
+
+    epoch: str | None
+    next: int | None
+    due: Literal["gap", "maybe gap", "snapshot"] | None = None
+    snapshot_seq: int | None = None
+    head: int | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """What a cursor must say of the channel now."""
+        if self.due == "snapshot" or self.epoch is None or self.next is None:
+            return None
+        return Position(self.epoch, self.next - 1)
+
+
+@attrs.frozen
+class Asked:
+    kind: Literal["subscribe", "unsubscribe", "ping", "nonsense"]
+    id: int
+    channels: tuple[str, ...] = ()
+    seen: Mapping[str, Position | int] = attrs.field(factory=dict)
+
+
+class Checker:
+    """One connection of a client. ``views`` outlives it: the next connection begins with what is in there."""
+
+    def __init__(
+        self, truth: Truth, protocol: str, *, is_sse: bool = False, views: Mapping[str, View] | None = None
+    ) -> None:
+        self.truth = truth
+        self.protocol = protocol
+        self.is_sse = is_sse
+        self.views: dict[str, View] = {}
+        #: What it knew of channels that it is not subscribed to (any more).
+        self.memory: dict[str, View] = {name: attrs.evolve(view) for name, view in (views or {}).items()}
+        self.asked: deque[Asked] = deque()
+        self.is_welcome = protocol == "live" and not is_sse
+        self.bye: Mapping[str, Any] | None = None
+        self.slow_warnings = 0
+        self.drops: list[tuple[str, int, int]] = []
+        #: After each event: its id, and what was known then.
+        self.moments: list[tuple[str, dict[str, View]]] = []
+        self.told: list[Told] = []
+        self._reader = EventReader() if is_sse else WebSocketReader(is_cbor=protocol == "v2.cbor")
+
+    def feed(self, data: bytes) -> None:
+        for body, cursor in self._reader.feed(data):
+            told = understand(body, cursor)
+            self.told.append(told)
+            assert self.bye is None, f"{told} after the farewell"
+            self._take(told)
+            if cursor is not None:
+                self._check_cursor(cursor)
+                self.moments.append((cursor, self.knowledge()))
+
+    def knowledge(self) -> dict[str, View]:
+        """What the client knows now, of all channels it ever had."""
+        known = {**self.memory, **self.views}
+        return {name: attrs.evolve(view) for name, view in known.items()}
+
+    def _take(self, told: Told) -> None:
+        if not self.is_welcome:
+            assert told.kind == ("subscribed" if self.protocol == "live" else "welcome"), f"{told} came first"
+            self.is_welcome = True
+            if self.is_sse:
+                self._begin_stream(told)
+            return
+        match told.kind:
+            case "subscribed" | "unsubscribed" | "pong" | "refused":
+                self._take_answer(told)
+            case "data" | "snapshot" | "gap" | "drop":
+                assert told.channel in self.views, f"{told.kind} of {told.channel}, which is not subscribed"
+                getattr(self, f"_take_{told.kind}")(told, self.views[told.channel])
+            case "slow":
+                self.slow_warnings += 1
+            case "beat":
+                self._check_cursor(told.data["cursor"])
+            case "bye":
+                self.bye = told.data if self.protocol == "live" else told.body
+            case _:
+                raise AssertionError(f"unexpected {told}")
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def _take_answer(self, told: Told) -> None:
+        asked = self.asked.popleft()
+        if self.protocol != "live":
+            assert told.body["id"] == asked.id, f"{told} answers {asked}"
+        match asked.kind:
+            case "subscribe":
+                assert told.kind == "subscribed", told
+                self._subscribed(asked, told)
+            case "unsubscribe":
+                assert told.kind == "unsubscribed", told
+                for name in asked.channels:
+                    if name in self.views:
+                        self.memory[name] = self.views.pop(name)
+            case "ping":
+                assert told.kind == "pong", told
+            case "nonsense":
+                assert told.kind == "refused", told
+
+    def _subscribed(self, asked: Asked, told: Told) -> None:
+        data = told.data
+        done = data["channels" if self.protocol == "live" else "subscribed"]
+        errors = {error["channel"] for error in data.get("errors", ())}
+        assert set(done) | errors == set(asked.channels)
+        assert set(data.get("positions", {})) == set(done)
+        for name in done:
+            if name not in self.views:
+                self.views[name] = self._begin(name, asked.seen.get(name), data["positions"][name])
+        if self.protocol == "live":
+            self._check_cursor(data["cursor"])
+
+    def _begin(self, name: str, seen: Position | int | None, state: Mapping[str, Any]) -> View:
+        head, epoch = state["seq"], state["epoch"]
+        assert head == len(self.truth.published[name, epoch]), "the answer's seq is not the head"
+        has_state = self.truth.has_snapshots(name) and head > 0
+        if seen is None:
+            assert "recovered" not in state
+            return View(epoch, head + 1, "snapshot" if has_state else None, head, head)
+        seq = seen if isinstance(seen, int) else seen.seq
+        is_same = isinstance(seen, int) or seen.epoch == epoch
+        recovered = is_same and state["firstSeq"] - 1 <= seq <= head
+        assert state.get("recovered", True) is recovered, f"{seen} in {state}"
+        if recovered:
+            return View(epoch, seq + 1, None, None, head)
+        return View(epoch if isinstance(seen, int) else seen.epoch, seq + 1, "gap", head, head)
+
+    # --- an SSE stream has its subscriptions from the URL -------------------------------------------------
+
+    def expect_stream(self, channels: tuple[str, ...], seen: Mapping[str, Position | int]) -> None:
+        self.asked.append(Asked("subscribe", 0, channels, seen))
+
+    def _begin_stream(self, told: Told) -> None:
+        asked = self.asked.popleft()
+        if told.kind == "subscribed":
+            self._subscribed(asked, told)
+            return
+        assert told.cursor is not None
+        positions = decode_cursor(told.cursor, max_size=2048)
+        for name in asked.channels:
+            seen, position = asked.seen.get(name), positions.get(name)
+            if seen is None:
+                due: Literal["snapshot"] | None = None if position else "snapshot"
+                self.views[name] = View(position and position.epoch, position and position.seq + 1, due)
+            else:
+                assert position is not None
+                assert position.seq == (seen if isinstance(seen, int) else seen.seq)
+                self.views[name] = View(position.epoch, position.seq + 1, "maybe gap")
+
+    # --- data ---------------------------------------------------------------------------------------------
+
+    def _take_data(self, told: Told, view: View) -> None:
+        assert view.due in (None, "maybe gap"), f"{told} while a {view.due} is due"
+        assert told.seq == view.next, f"{told}, expected {view}"
+        assert view.epoch is not None
+        assert told.data == self.truth.published[told.channel, view.epoch][told.seq], told
+        view.next, view.due = told.seq + 1, None
+
+    def _take_snapshot(self, told: Told, view: View) -> None:
+        assert view.due == "snapshot", f"{told}, expected {view}"
+        assert view.snapshot_seq in (None, told.seq), f"{told}, expected {view}"
+        if self.protocol != "live":
+            assert view.epoch in (None, told.body["epoch"])
+            view.epoch = told.body["epoch"]
+        elif told.cursor is not None:
+            view.epoch = decode_cursor(told.cursor, max_size=2048)[told.channel].epoch
+        assert view.epoch is not None
+        assert told.data == self.truth.published[told.channel, view.epoch][told.seq], told
+        view.next, view.due, view.snapshot_seq = told.seq + 1, None, None
+
+    def _take_gap(self, told: Told, view: View) -> None:
+        assert view.due in ("gap", "maybe gap"), f"{told}, expected {view}"
+        assert told.data["fromSeq"] == view.next, f"{told}, expected {view}"
+        reason, to_seq, epoch = told.data["reason"], told.data["toSeq"], told.data["epoch"]
+        assert (reason == "epoch") == (epoch != view.epoch)
+        assert (to_seq is not None) == (reason == "evicted")
+        assert to_seq is None or to_seq >= told.data["fromSeq"], told
+        view.epoch = epoch
+        if self._has_state(told, view):
+            if to_seq is not None and view.head is not None:
+                assert to_seq == view.head
+            view.due, view.snapshot_seq = "snapshot", view.head if to_seq is None else to_seq
+        else:
+            view.due = None
+            view.next = to_seq + 1 if to_seq is not None else None if view.head is None else view.head + 1
+
+    def _has_state(self, told: Told, view: View) -> bool:
+        """Whether there was a state when the channel was subscribed."""
+        if view.head is not None:
+            return view.head > 0 and self.truth.has_snapshots(told.channel)
+        assert told.cursor is not None
+        return told.channel not in decode_cursor(told.cursor, max_size=2048)
+
+    def _take_drop(self, told: Told, view: View) -> None:
+        policy = self.truth.policy(told.channel)
+        assert policy.on_lag != "close", f"{told} where the namespace closes instead"
+        assert view.due in (None, "maybe gap"), f"{told} while a {view.due} is due"
+        begin, end = told.data["fromSeq"], told.data["toSeq"]
+        assert begin == view.next, f"{told}, expected {view}"
+        assert end >= begin
+        assert told.data["dropped"] == end - begin + 1
+        self.drops.append((told.channel, begin, end))
+        view.next, view.due = end + 1, None
+        if policy.on_lag == "snapshot" and self.truth.has_snapshots(told.channel):
+            view.due, view.snapshot_seq = "snapshot", end
+
+    def _check_cursor(self, cursor: str) -> None:
+        positions = decode_cursor(cursor, max_size=2048)
+        for name, view in self.views.items():
+            if view.next is None and view.due is None:
+                view.next = positions[name].seq + 1
+            if self.is_sse and view.due == "maybe gap" and view.position != positions.get(name):
+                raise AssertionError(f"cursor says {positions.get(name)} of {name}, known is {view}")
+            assert positions.get(name) == view.position, f"cursor says {positions.get(name)} of {name}, known is {view}"
+        assert set(positions) <= set(self.views), "a cursor of what is not subscribed"
+
+    def check_complete(self) -> None:
+        """Nothing more is to come: all that was published has been told."""
+        assert not self.asked, f"not answered: {self.asked}"
+        for name, view in self.views.items():
+            assert view.due in (None, "maybe gap"), f"{name}: {view} to the end"
+            assert view.next is not None
+            assert view.epoch is not None
+            missing = len(self.truth.published[name, view.epoch]) + 1 - view.next
+            assert missing == 0, f"{name}: {missing} lost in silence; known is {view}"
+
+
+def cursor_of(views: Mapping[str, View]) -> str:
+    return encode_cursor((name, view.position) for name, view in views.items() if view.position is not None)
