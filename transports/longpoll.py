@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from hub.core.broker import Broker
-from hub.core.contracts import Exchange, Mounts
+from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import ChannelQuery, parse_channel_query, parse_fields, parse_format
 from hub.core.identity import ANONYMOUS
 from hub.core.reading import Reading, read_channels
@@ -27,7 +27,9 @@ from hub.sansio.stream_v2 import StreamV2Json
 
 @attrs.frozen(kw_only=True)
 class LongPollSettings:
-    wait: Seconds = option(Seconds(25.0), doc="how long a poll waits for news where it does not say", at_least=0.0)
+    wait: Seconds = option(
+        Seconds(25.0), doc="how long a poll waits for news where it does not say", at_least=0.0
+    )
     max_wait: Seconds = option(Seconds(60.0), doc="how long a poll may ask to wait", at_least=0.0)
     max_events: int = option(1000, doc="events in one answer; the next poll has the rest", at_least=1)
     max_bytes: Size = option(Size(1024 * 1024), doc="bytes of events in one answer", at_least=1024)
@@ -41,18 +43,20 @@ class LongPollTransport:
 
     def __init__(self, settings: LongPollSettings) -> None:
         self._settings = settings
-        self._encodings = {protocol.name: Encoding(protocol, Bare()) for protocol in (LiveEnvelope(), StreamV2Json())}
+        self._encodings = {
+            protocol.name: Encoding(protocol, Bare()) for protocol in (LiveEnvelope(), StreamV2Json())
+        }
 
     async def serve(
         self, broker: Broker, mounts: Mounts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        async def poll(exchange: Exchange) -> None:
+        async def poll(exchange: StreamingExchange) -> None:
             await self._poll(broker, exchange)
 
-        async def snapshot(exchange: Exchange) -> None:
+        async def snapshot(exchange: StreamingExchange) -> None:
             await self._snapshot(broker, exchange)
 
-        async def history(exchange: Exchange) -> None:
+        async def history(exchange: StreamingExchange) -> None:
             await self._history(broker, exchange)
 
         mounts.mount_http("GET", "/poll", poll)
@@ -63,7 +67,7 @@ class LongPollTransport:
 
     # --- /poll --------------------------------------------------------------------------------------------
 
-    async def _poll(self, broker: Broker, exchange: Exchange) -> None:
+    async def _poll(self, broker: Broker, exchange: StreamingExchange) -> None:
         query = parse_channel_query(exchange.request, broker)
         wait = _parse_wait(query.fields.get("wait"), self._settings)
         reading = self._read(broker, query)
@@ -87,7 +91,7 @@ class LongPollTransport:
         )
 
     async def _wait_for_news(
-        self, broker: Broker, exchange: Exchange, query: ChannelQuery, wait: float
+        self, broker: Broker, exchange: StreamingExchange, query: ChannelQuery, wait: float
     ) -> Reading | None:
         reading: Reading | None = None
 
@@ -112,13 +116,15 @@ class LongPollTransport:
 
     # --- /snapshot ----------------------------------------------------------------------------------------
 
-    async def _snapshot(self, broker: Broker, exchange: Exchange) -> None:
+    async def _snapshot(self, broker: Broker, exchange: StreamingExchange) -> None:
         parse_fields(exchange.request)
         name = exchange.request.path.removeprefix("/snapshot/")
         channel = broker.registry.open(name, ANONYMOUS)
         try:
             if not channel.has_snapshots:
-                raise RequestRefused(ErrorCode.UNAVAILABLE_CHANNEL, "this channel has no snapshots", channel=name)
+                raise RequestRefused(
+                    ErrorCode.UNAVAILABLE_CHANNEL, "this channel has no snapshots", channel=name
+                )
             state, position = channel.state, channel.log.position
             body = b'{"channel":%b,"seq":%d,"epoch":%b,"ts":%d,"data":%b,"cursor":%b}' % (
                 msgspec.json.encode(name),
@@ -134,7 +140,7 @@ class LongPollTransport:
 
     # --- /history -----------------------------------------------------------------------------------------
 
-    async def _history(self, broker: Broker, exchange: Exchange) -> None:
+    async def _history(self, broker: Broker, exchange: StreamingExchange) -> None:
         fields = parse_fields(exchange.request)
         encoding = self._encodings[parse_format(fields)]
         name = exchange.request.path.removeprefix("/history/")
@@ -159,10 +165,12 @@ class LongPollTransport:
         await _respond(exchange, body, cache="no-cache")
 
 
-async def _respond(exchange: Exchange, body: bytes, *, cache: str) -> None:
+async def _respond(exchange: StreamingExchange, body: bytes, *, cache: str) -> None:
     etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"etag": etag, "cache-control": cache}
-    known = {tag.strip().removeprefix("W/") for tag in exchange.request.headers.get("if-none-match", "").split(",")}
+    known = {
+        tag.strip().removeprefix("W/") for tag in exchange.request.headers.get("if-none-match", "").split(",")
+    }
     if etag in known or "*" in known:
         await exchange.respond(304, b"", headers)
     else:
@@ -197,5 +205,3 @@ def _parse_after(text: str | None, channel: str, epoch: str, cursor_size: int) -
         return _parse_number("after", text, 0, minimum=0)
     position = decode_cursor(text, max_size=cursor_size).get(channel)
     return position.seq if position is not None and position.epoch == epoch else 0
-
-

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from hub.core.broker import Broker
-from hub.core.contracts import Exchange, Mounts
+from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import parse_channel_query
 from hub.sansio.encodings import Bare, Encoding, ServerSentEvents
 from hub.sansio.live import LiveEnvelope
@@ -22,7 +22,9 @@ _HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x
 class SseSettings:
     retry: Seconds = option(Seconds(2.0), doc="how long a browser waits before it reconnects", at_least=0.0)
     comment_interval: Seconds = option(
-        Seconds(10.0), doc="how often a comment keeps proxies awake (they are promised one every 15 s)", at_least=1.0
+        Seconds(10.0),
+        doc="how often a comment keeps proxies awake (they are promised one every 15 s)",
+        at_least=1.0,
     )
 
 
@@ -45,20 +47,18 @@ class SseTransport:
     async def serve(
         self, broker: Broker, mounts: Mounts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        async def handle(exchange: Exchange) -> None:
+        async def handle(exchange: StreamingExchange) -> None:
             await self._serve_peer(broker, exchange)
 
         mounts.mount_http("GET", "/sse", handle, is_stream=True)
         task_status.started()
         await trio.sleep_forever()
 
-    async def _serve_peer(self, broker: Broker, exchange: Exchange) -> None:
+    async def _serve_peer(self, broker: Broker, exchange: StreamingExchange) -> None:
         # The header wins: the browser repeats the URL, and with it the cursor it began with.
         query = parse_channel_query(exchange.request, broker, last_event_id=True)
         encoding = self._encodings[query.format, exchange.is_chunked]
         assert isinstance(encoding.framing, ServerSentEvents)
         keepalive = (encoding.framing.comment(), float(self._settings.comment_interval))
         link = await exchange.open_stream(_HEADERS, keepalive=keepalive)
-        await broker.serve_session(
-            link, encoding, transport="sse", channels=query.channels, seen=query.seen
-        )
+        await broker.serve_session(link, encoding, transport="sse", channels=query.channels, seen=query.seen)

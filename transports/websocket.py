@@ -34,9 +34,13 @@ HANDSHAKE_TIMEOUT = 5.0
 
 @attrs.frozen(kw_only=True)
 class WebSocketSettings:
-    message_size: Size = option(Size(4096), doc="largest message a client may send, all fragments together", at_least=128)
+    message_size: Size = option(
+        Size(4096), doc="largest message a client may send, all fragments together", at_least=128
+    )
     ping_interval: Seconds = option(
-        Seconds(30.0), doc="how often the hub pings; a client that is silent for limits.idle_timeout is closed", at_least=1.0
+        Seconds(30.0),
+        doc="how often the hub pings; a client that is silent for limits.idle_timeout is closed",
+        at_least=1.0,
     )
 
 
@@ -84,7 +88,12 @@ class WebSocketTransport:
 
 
 async def accept(
-    nursery: trio.Nursery, stream: trio.abc.Stream, *, subprotocol: str | None, message_size: int, ping_interval: float
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    *,
+    subprotocol: str | None,
+    message_size: int,
+    ping_interval: float,
 ) -> WebSocketLink | None:
     """Answers the handshake that ``stream`` begins with; None where the peer leaves before that.
 

@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run the hub")
-    serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; conf/hub.toml shows every key")
+    serve.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file; conf/hub.toml shows every key"
+    )
     serve.add_argument("--bind", metavar="HOST:PORT", help="public address; port 0 is any free one")
     serve.add_argument("--admin-bind", metavar="HOST:PORT", help="operators' address")
     _add_set(serve)
@@ -58,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="publish one event")
     publish.add_argument("channel", metavar="CHANNEL")
     publish.add_argument("data", metavar="JSON")
-    publish.add_argument("--admin", metavar="URL", default="http://127.0.0.1:8081", help="the operators' port")
+    publish.add_argument(
+        "--admin", metavar="URL", default="http://127.0.0.1:8081", help="the operators' port"
+    )
     publish.add_argument("--event", help="event name in the live envelope")
     publish.set_defaults(run=publish_event)
 
@@ -74,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides one key, such as server.node=n2"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides one key, such as server.node=n2",
     )
 
 

@@ -190,7 +190,7 @@ class Hub:
             idempotency_age=server.idempotency_age,
         )
         handler = PublishHandler(self.broker.publish, publishing, trio.current_time)
-        self._admin.mount_http("POST", "/publish", handler.handle)
+        self._admin.mount_direct("POST", "/publish", handler.handle)
         if server.page:
             mount_page(self._public, self.broker)
 
@@ -202,7 +202,9 @@ def _namespaces(settings: Settings) -> Namespaces:
         "interval": channels.intervals,
         "depth": [str(depth) for depth in channels.depths],
     }
-    return Namespaces(settings.namespaces.values(), {hole: allowed for hole, allowed in values.items() if allowed})
+    return Namespaces(
+        settings.namespaces.values(), {hole: allowed for hole, allowed in values.items() if allowed}
+    )
 
 
 def _broker_limits(settings: Settings) -> BrokerLimits:
@@ -272,5 +274,3 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-

@@ -43,15 +43,23 @@ class HubCollector:
         yield self._gauge("ws_connections_active", "Open connections", ("tier", "transport"), now.sessions)
         yield self._gauge("ws_subscriptions_active", "Subscriptions", ("channel_type",), now.subscriptions)
         yield self._gauge("hub_channels", "Channels that exist", (), {(): now.channels})
-        yield self._gauge("hub_buffered_bytes", "Bytes in all channels' buffers", (), {(): now.buffered_bytes})
         yield self._gauge(
-            "hub_buffered_publications", "Events in all channels' buffers", (), {(): now.buffered_publications}
+            "hub_buffered_bytes", "Bytes in all channels' buffers", (), {(): now.buffered_bytes}
+        )
+        yield self._gauge(
+            "hub_buffered_publications",
+            "Events in all channels' buffers",
+            (),
+            {(): now.buffered_publications},
         )
         yield self._gauge("active_polls", "Long-polls that wait for news", (), {(): now.polls})
 
     def _totals(self, counts: Counts) -> Iterator[Metric]:
         yield self._counter(
-            "ws_connections", "Connections that ended", ("tier", "transport", "close_code"), counts.connections
+            "ws_connections",
+            "Connections that ended",
+            ("tier", "transport", "close_code"),
+            counts.connections,
         )
         yield self._histogram(
             "ws_connection_duration_seconds",
@@ -72,17 +80,25 @@ class HubCollector:
             ("channel_type", "transport"),
             counts.latency,
         )
-        yield self._counter("ws_messages_dropped", "Events that slow clients lost", ("reason",), counts.dropped)
+        yield self._counter(
+            "ws_messages_dropped", "Events that slow clients lost", ("reason",), counts.dropped
+        )
         yield self._counter(
             "ws_subscribe_requests", "Subscribe requests", ("status",), counts.subscribe_requests
         )
-        yield self._counter("ws_slow_consumer_warnings", "Warnings to slow clients", (), {(): counts.slow_warnings})
+        yield self._counter(
+            "ws_slow_consumer_warnings", "Warnings to slow clients", (), {(): counts.slow_warnings}
+        )
         yield self._counter(
             "ws_slow_consumer_disconnects", "Slow clients sent away", (), {(): counts.slow_disconnects}
         )
         yield self._counter("hub_published", "Events published", (), {(): counts.published})
-        yield self._counter("hub_published_bytes", "Bytes of payload published", (), {(): counts.published_bytes})
-        yield self._counter("hub_publish_refused", "Events no channel could take", (), {(): counts.publish_refused})
+        yield self._counter(
+            "hub_published_bytes", "Bytes of payload published", (), {(): counts.published_bytes}
+        )
+        yield self._counter(
+            "hub_publish_refused", "Events no channel could take", (), {(): counts.publish_refused}
+        )
 
     def _sources_now(self) -> Iterator[Metric]:
         consumed: dict[tuple[str, ...], float] = {}
@@ -96,7 +112,9 @@ class HubCollector:
             lag.update({(topic, str(partition)): count for (topic, partition), count in source.lag.items()})
         yield self._gauge("hub_source_status", "1 for the status that a source has", ("source", "status"), up)
         yield self._counter("ws_kafka_messages_consumed", "Records read", ("topic",), consumed)
-        yield self._counter("hub_source_records_refused", "Records that could not be read", ("topic",), refused)
+        yield self._counter(
+            "hub_source_records_refused", "Records that could not be read", ("topic",), refused
+        )
         yield self._gauge("ws_kafka_consumer_lag", "Records still to read", ("topic", "partition"), lag)
 
     def _gauge(self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:

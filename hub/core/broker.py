@@ -207,7 +207,9 @@ class Broker:
         seconds = trio.current_time() - session.opened_at
         code = session.farewell.code if session.farewell is not None else CloseCode.NORMAL
         self.counts.closed(session.identity.tier, session.transport, code, seconds)
-        logger.info("connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)})
+        logger.info(
+            "connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)}
+        )
 
     @asynccontextmanager
     async def waiting_for_news(self, channels: tuple[str, ...], identity: Identity) -> AsyncIterator[News]:
@@ -236,7 +238,7 @@ class Broker:
         with trio.move_on_after(deadline):
             for session in list(self.sessions.values()):
                 session.disconnect(self._going_away(window, deadline))
-            while self.sessions or self.polls:
+            while self.sessions or self.polls:  # noqa: ASYNC110  # once in a node's life; no need for an event
                 await trio.sleep(0.02)
         for session in self.sessions.values():
             session.abandon()
@@ -266,7 +268,9 @@ class Broker:
             subscriptions[channel.type] += len(channel.subscriptions)
             publications += len(channel.log)
         return BrokerStatistics(
-            sessions=Counter((session.identity.tier, session.transport) for session in self.sessions.values()),
+            sessions=Counter(
+                (session.identity.tier, session.transport) for session in self.sessions.values()
+            ),
             subscriptions=subscriptions,
             channels=len(self.registry),
             buffered_bytes=self.registry.buffered_bytes,
@@ -274,4 +278,3 @@ class Broker:
             polls=len(self.polls),
             counts=self.counts,
         )
-

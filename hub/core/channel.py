@@ -130,7 +130,9 @@ class Channel:
             self.name, publication, self.log, has_type=self.has_snapshots, cursor=cursor
         )
 
-    def messages(self, encoding: Encoding, after: int, limit: int, *, max_bytes: int) -> tuple[list[bytes], int]:
+    def messages(
+        self, encoding: Encoding, after: int, limit: int, *, max_bytes: int
+    ) -> tuple[list[bytes], int]:
         """At most ``limit`` messages that follow seq ``after`` (at least one, if there is any), and the seq of
         the last."""
         messages: list[bytes] = []

@@ -57,7 +57,9 @@ class Source(Protocol):
     name: ClassVar[str]
     Settings: ClassVar[type]
 
-    async def run(self, publish: Publish, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, publish: Publish, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Calls ``started()`` when it has caught up; runs until cancelled; yields about every millisecond."""
         ...
 
@@ -135,20 +137,24 @@ class Exchange(Protocol):
     request: Request
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge beyond ``limit`` bytes."""
+        """The whole body. Raises BodyTooLarge beyond ``limit`` bytes, EndOfChannel when the client has left."""
         ...
 
     async def respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Answers and ends. ``content-type`` is JSON unless given."""
         ...
 
+
+class StreamingExchange(Exchange, Protocol):
+    """One whose answer may take its time, or never end."""
+
+    @property
+    def is_chunked(self) -> bool: ...
+
     async def open_stream(self, headers: Mapping[str, str], *, keepalive: tuple[bytes, float]) -> Link:
         """Begins an endless answer. What is sent on the link must carry HTTP's chunk framing where
         ``is_chunked``; so must ``keepalive``, which is the link's."""
         ...
-
-    @property
-    def is_chunked(self) -> bool: ...
 
     async def wait_disconnected(self) -> None:
         """Returns when the client has gone."""
@@ -159,7 +165,8 @@ class BodyTooLarge(Exception):
     """The client's fault: a request body beyond the limit."""
 
 
-HttpHandler = Callable[[Exchange], Awaitable[None]]
+HttpHandler = Callable[[StreamingExchange], Awaitable[None]]
+DirectHandler = Callable[[Exchange], Awaitable[None]]
 UpgradeHandler = Callable[[Request, trio.abc.Stream], Awaitable[None]]
 
 

@@ -54,7 +54,9 @@ class Gatherer:
 
     __slots__ = ("_encoding", "_max_cursor", "_subscriptions", "_turn")
 
-    def __init__(self, encoding: Encoding, subscriptions: dict[str, Subscription], *, max_cursor: int) -> None:
+    def __init__(
+        self, encoding: Encoding, subscriptions: dict[str, Subscription], *, max_cursor: int
+    ) -> None:
         self._encoding = encoding
         self._subscriptions = subscriptions
         self._max_cursor = max_cursor
@@ -118,10 +120,14 @@ class Gatherer:
         return positions
 
     def _encode(self, positions: dict[str, Position | None]) -> str | None:
-        cursor = encode_cursor((name, position) for name, position in positions.items() if position is not None)
+        cursor = encode_cursor(
+            (name, position) for name, position in positions.items() if position is not None
+        )
         return cursor if len(cursor) <= self._max_cursor else None
 
-    def _due(self, subscription: Subscription, ahead: dict[str, Position | None], now_ms: int) -> Iterator[Piece]:
+    def _due(
+        self, subscription: Subscription, ahead: dict[str, Position | None], now_ms: int
+    ) -> Iterator[Piece]:
         channel, protocol = subscription.channel, self._encoding.protocol
         position, skip, state = subscription.position, subscription.skip, subscription.snapshot
         if (gap := subscription.gap) is not None:
@@ -129,13 +135,17 @@ class Gatherer:
             yield self._notice("gap", message, subscription, position, ahead, is_state_due=state is not None)
         if state is not None:
             position = max(position, state.seq)
-            yield self._notice("snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead)
+            yield self._notice(
+                "snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead
+            )
         if skip is not None and position >= skip[0]:
             position, state = skip[1], subscription.healing_state
             message = protocol.dropped(channel.name, skip[0] + 1, skip[1], now_ms)
             yield self._notice("drop", message, subscription, position, ahead, state=state)
             if state is not None:
-                yield self._notice("snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead)
+                yield self._notice(
+                    "snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead
+                )
         elif position < channel.log.head_seq and position == subscription.position:
             slice_ = self.slice(subscription, ahead)
             if skip is not None and slice_.last > skip[0]:

@@ -52,7 +52,9 @@ def read_channels(
     for name in channels:
         channel = broker.registry.open(name, identity)
         try:
-            _read_channel(broker, channel, seen.get(name), encoding, reading, share, max_bytes // len(channels))
+            _read_channel(
+                broker, channel, seen.get(name), encoding, reading, share, max_bytes // len(channels)
+            )
         finally:
             broker.registry.leave_unused(channel)
     broker.counts.delivered("poll", "event", "longpoll", len(reading.messages), reading.size)

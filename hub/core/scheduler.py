@@ -63,7 +63,9 @@ class Scheduler:
             if not writer.is_pumping and not walk.serve(writer, subscriptions):
                 writer.visit([subscription for subscription in subscriptions if subscription.is_active])
         walk.count(self._counts, self._now_ms())
-        for channel in walk.unfinished:  # a backlog of more than one slice: walk again, so that it is shared again
+        for (
+            channel
+        ) in walk.unfinished:  # a backlog of more than one slice: walk again, so that it is shared again
             self.mark(channel)
 
 

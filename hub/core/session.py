@@ -44,7 +44,14 @@ class Session:
     """One client. Made by ``Broker.serve_session`` and lives as long as that call."""
 
     def __init__(
-        self, broker: Broker, link: Link, encoding: Encoding, *, connection_id: str, identity: Identity, transport: str
+        self,
+        broker: Broker,
+        link: Link,
+        encoding: Encoding,
+        *,
+        connection_id: str,
+        identity: Identity,
+        transport: str,
     ) -> None:
         self.broker = broker
         self.link = link
@@ -102,7 +109,9 @@ class Session:
         self.writer.mute()
         if farewell.code not in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
             self.writer.say(
-                self.protocol.disconnecting(farewell.code, farewell.msg, farewell.retry_after_ms, self.broker.now_ms())
+                self.protocol.disconnecting(
+                    farewell.code, farewell.msg, farewell.retry_after_ms, self.broker.now_ms()
+                )
             )
         self._reading.cancel()
 
@@ -183,7 +192,9 @@ class Session:
 
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Lets go of channels; those that are not subscribed are passed over."""
-        left = [subscription for name in names if (subscription := self.subscriptions.pop(name, None)) is not None]
+        left = [
+            subscription for name in names if (subscription := self.subscriptions.pop(name, None)) is not None
+        ]
         for subscription in left:
             self.broker.registry.leave(subscription)
         if left:
@@ -203,8 +214,10 @@ class Session:
             self.broker.counts.slow_disconnects += 1
             self.farewell = Farewell(CloseCode.INTERNAL, "client takes nothing")
             self.abandon()
-        elif isinstance(self.link, Audible) and limits.idle_timeout and (
-            now - self.link.last_heard > limits.idle_timeout
+        elif (
+            isinstance(self.link, Audible)
+            and limits.idle_timeout
+            and (now - self.link.last_heard > limits.idle_timeout)
         ):
             self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
         elif not self.writer.is_pumping:
@@ -222,7 +235,10 @@ class Session:
         silence = self.protocol.heartbeat_interval
         if silence is None or self.link.keepalive_is_enough:
             return
-        if now - self.writer.last_sent > silence - TICK or now - self._heartbeat_at > HEARTBEAT_AT_LEAST - TICK:
+        if (
+            now - self.writer.last_sent > silence - TICK
+            or now - self._heartbeat_at > HEARTBEAT_AT_LEAST - TICK
+        ):
             heartbeat = self.protocol.heartbeat(self.writer.gatherer.cursor(), self.broker.now_ms())
             if heartbeat is not None:
                 self._heartbeat_at = now

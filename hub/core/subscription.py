@@ -27,7 +27,18 @@ class Subscription:
     ``promised``  nothing up to here is dropped: it was published while the client kept up, or is its replay.
     """
 
-    __slots__ = ("_round", "channel", "gap", "is_active", "position", "promised", "seen", "skip", "snapshot", "writer")
+    __slots__ = (
+        "_round",
+        "channel",
+        "gap",
+        "is_active",
+        "position",
+        "promised",
+        "seen",
+        "skip",
+        "snapshot",
+        "writer",
+    )
 
     def __init__(self, writer: Writer, channel: Channel, seen: SeenPosition | None) -> None:
         self.writer = writer

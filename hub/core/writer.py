@@ -240,7 +240,9 @@ class Writer:
         if piece.slice is not None:
             count = len(piece.slice.frames)
             if piece.slice.last == channel.log.head_seq and channel.last is not None:  # live, not a replay
-                self._counts.took(channel.type, self.transport, (self._now_ms() - channel.last.ts) / 1000, count)
+                self._counts.took(
+                    channel.type, self.transport, (self._now_ms() - channel.last.ts) / 1000, count
+                )
         self._counts.delivered(channel.type, piece.kind, self.transport, count, len(piece.data))
 
     def _commit_part(self, subscription: Subscription, slice_: Slice, taken: int) -> None:
@@ -249,6 +251,10 @@ class Writer:
         while size < taken:
             size += len(slice_.frames[count])
             count += 1
-        self._rest = slice_.frames[count - 1][len(slice_.frames[count - 1]) - (size - taken) :] if size > taken else b""
+        self._rest = (
+            slice_.frames[count - 1][len(slice_.frames[count - 1]) - (size - taken) :]
+            if size > taken
+            else b""
+        )
         subscription.advance(slice_.after + count)
         self._counts.delivered(subscription.channel.type, "event", self.transport, count, size)

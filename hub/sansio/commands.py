@@ -67,7 +67,9 @@ class Subscribed:
     cursor: str | None = None
 
     def errors_as_json(self) -> list[dict[str, Any]]:
-        return [{"channel": error.channel, "code": int(error.code), "msg": error.msg} for error in self.errors]
+        return [
+            {"channel": error.channel, "code": int(error.code), "msg": error.msg} for error in self.errors
+        ]
 
     def states_as_json(self) -> dict[str, Any]:
         return {channel: state.as_json() for channel, state in self.states.items()}
@@ -88,9 +90,13 @@ def parse_seen(value: Any) -> Mapping[str, SeenPosition]:
 def _parse_seen_position(channel: Any, seen: Any) -> SeenPosition:
     seq, epoch = (seen.get("seq"), seen.get("epoch")) if isinstance(seen, dict) else (seen, None)
     if not is_seq(seq):
-        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"lastSeq of {str(channel)[:64]!r} is not a sequence number")
+        raise RequestRefused(
+            ErrorCode.INVALID_REQUEST, f"lastSeq of {str(channel)[:64]!r} is not a sequence number"
+        )
     if not (epoch is None or is_epoch(epoch)):
-        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"lastSeq of {str(channel)[:64]!r} has an invalid epoch")
+        raise RequestRefused(
+            ErrorCode.INVALID_REQUEST, f"lastSeq of {str(channel)[:64]!r} has an invalid epoch"
+        )
     assert isinstance(seq, int)
     return SeenPosition(seq, epoch)
 

@@ -38,7 +38,15 @@ def decode_cursor(text: str, *, max_size: int) -> Mapping[str, Position]:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         stream = io.BytesIO(raw)
         value = cbor2.CBORDecoder(stream).decode()
-    except (ValueError, binascii.Error, cbor2.CBORError, RecursionError, TypeError, OverflowError, MemoryError):
+    except (
+        ValueError,
+        binascii.Error,
+        cbor2.CBORError,
+        RecursionError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ):
         raise _bad("not a cursor of this hub") from None
     if stream.read(1) or not (isinstance(value, list) and len(value) == 2 and value[0] == VERSION):
         raise _bad("not a cursor of this hub")
@@ -53,7 +61,10 @@ def _positions(epochs: object) -> Mapping[str, Position]:
         if not (is_epoch(epoch) and isinstance(channels, dict)):
             raise _bad("not a cursor of this hub")
         for channel, seq in channels.items():
-            if not (isinstance(channel, str) and is_channel_name(channel) and is_seq(seq)) or channel in positions:
+            if (
+                not (isinstance(channel, str) and is_channel_name(channel) and is_seq(seq))
+                or channel in positions
+            ):
                 raise _bad("not a cursor of this hub")
             positions[channel] = Position(epoch, seq)
     return positions
@@ -61,7 +72,12 @@ def _positions(epochs: object) -> Mapping[str, Position]:
 
 def is_epoch(value: object) -> bool:
     """Whether a value from outside can be an epoch's name."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_EPOCH_LENGTH and value.isascii() and value.isprintable()
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_EPOCH_LENGTH
+        and value.isascii()
+        and value.isprintable()
+    )
 
 
 def is_seq(value: object) -> bool:

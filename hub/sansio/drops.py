@@ -41,7 +41,10 @@ class DropWindow:
         horizon = now - max(self._rules.warn_window, self._rules.close_window)
         while self._drops[0][0] < horizon:
             self._drops.popleft()
-        if self._rules.close_dropped and self.dropped(self._rules.close_window, now) > self._rules.close_dropped:
+        if (
+            self._rules.close_dropped
+            and self.dropped(self._rules.close_window, now) > self._rules.close_dropped
+        ):
             return "close"
         return "warn" if self._should_warn(now) else "ok"
 

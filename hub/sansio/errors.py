@@ -55,7 +55,9 @@ class HubError(Exception):
 class RequestRefused(HubError):
     """The client's fault: one request cannot be served. Carries the code and text of the answer."""
 
-    def __init__(self, code: ErrorCode, msg: str, *, channel: str | None = None, request_id: int | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, msg: str, *, channel: str | None = None, request_id: int | None = None
+    ) -> None:
         super().__init__(msg)
         self.code = code
         self.msg = msg

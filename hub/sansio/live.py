@@ -68,7 +68,9 @@ class LiveEnvelope(Protocol):
             "errors": outcome.errors_as_json(),
             "positions": outcome.states_as_json(),
         }
-        return _system("subscribed", ts, data if outcome.cursor is None else {**data, "cursor": outcome.cursor})
+        return _system(
+            "subscribed", ts, data if outcome.cursor is None else {**data, "cursor": outcome.cursor}
+        )
 
     def unsubscribed(self, command: Unsubscribe, ts: int) -> bytes:
         return _system("unsubscribed", ts, {"channels": command.channels})
@@ -79,7 +81,12 @@ class LiveEnvelope(Protocol):
     def refused(self, refusal: RequestRefused, ts: int) -> bytes:
         data = {"code": int(refusal.code), "msg": refusal.msg}
         return _envelope(
-            "error", SYSTEM, 0, ts, msgspec.json.encode(data), error_code=ERROR_NAMES.get(refusal.code, "BAD_REQUEST")
+            "error",
+            SYSTEM,
+            0,
+            ts,
+            msgspec.json.encode(data),
+            error_code=ERROR_NAMES.get(refusal.code, "BAD_REQUEST"),
         )
 
     def gap(self, channel: str, gap: Gap, epoch: str, ts: int) -> bytes:
@@ -140,9 +147,13 @@ def _parse(command: Mapping[str, Any], limits: Limits) -> Command:
     match command.get("type"):
         case "subscribe":
             channels = parse_channels(command.get("channels"), name="channels", limit=limits.params)
-            return Subscribe(None, channels, parse_resume(command.get("cursor"), command.get("lastSeq"), limits))
+            return Subscribe(
+                None, channels, parse_resume(command.get("cursor"), command.get("lastSeq"), limits)
+            )
         case "unsubscribe":
-            return Unsubscribe(None, parse_channels(command.get("channels"), name="channels", limit=limits.params))
+            return Unsubscribe(
+                None, parse_channels(command.get("channels"), name="channels", limit=limits.params)
+            )
         case "ping":
             return Ping(None)
         case str(kind):

@@ -46,7 +46,17 @@ class Log:
     ``first_seq == head_seq + 1``.
     """
 
-    __slots__ = ("_begin", "_entries", "epoch", "first_seq", "head_seq", "max_age", "max_bytes", "max_count", "size")
+    __slots__ = (
+        "_begin",
+        "_entries",
+        "epoch",
+        "first_seq",
+        "head_seq",
+        "max_age",
+        "max_bytes",
+        "max_count",
+        "size",
+    )
 
     def __init__(self, start: Position, *, max_count: int, max_bytes: int, max_age: float) -> None:
         self.epoch = start.epoch
@@ -85,7 +95,9 @@ class Log:
         entries, begin, end = self._entries, self._begin, len(self._entries)
         oldest_allowed = now - self.max_age
         while begin < end and (
-            end - begin > self.max_count or self.size > self.max_bytes or entries[begin].stored_at < oldest_allowed
+            end - begin > self.max_count
+            or self.size > self.max_bytes
+            or entries[begin].stored_at < oldest_allowed
         ):
             self.size -= _size(entries[begin])
             begin += 1

@@ -16,7 +16,7 @@ from hub.sansio.policies import Policy
 
 MAX_NAME_LENGTH = 64
 
-_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,%d}" % MAX_NAME_LENGTH)
+_NAME = re.compile(rf"[A-Za-z0-9_.:@-]{{1,{MAX_NAME_LENGTH}}}")
 _HOLE = re.compile(r"\{(\w+)\}|(\*)")
 
 #: What each hole may hold, before it is looked up in the configured values.
@@ -41,7 +41,9 @@ def check_pattern(pattern: str) -> None:
     """Raises ValueError for a pattern that could never match, or that has a hole nobody can fill."""
     for hole in _HOLE.finditer(pattern):
         if hole[1] and hole[1] not in _HOLES:
-            raise ValueError(f"unknown hole {{{hole[1]}}}; known are {', '.join(f'{{{name}}}' for name in _HOLES)} and *")
+            raise ValueError(
+                f"unknown hole {{{hole[1]}}}; known are {', '.join(f'{{{name}}}' for name in _HOLES)} and *"
+            )
     literal = _HOLE.sub("", pattern)
     if not pattern or (literal and not re.fullmatch(r"[A-Za-z0-9_.:@-]+", literal)):
         raise ValueError("a channel's name has only the characters A-Z a-z 0-9 _ - . : @")
@@ -72,7 +74,9 @@ class Namespaces:
             if (match := namespace.pattern.fullmatch(name)) is not None:
                 self._check_holes(name, match)
                 if not namespace.policy.available:
-                    raise RequestRefused(ErrorCode.UNAVAILABLE_CHANNEL, "channel not available yet", channel=name)
+                    raise RequestRefused(
+                        ErrorCode.UNAVAILABLE_CHANNEL, "channel not available yet", channel=name
+                    )
                 return namespace.policy
         raise RequestRefused(ErrorCode.INVALID_CHANNEL, "no such channel", channel=name)
 

@@ -30,7 +30,9 @@ class StreamV2Json(Protocol):
 
     def decode(self, message: str | bytes) -> Any:
         if isinstance(message, bytes):
-            raise ProtocolViolated(CloseCode.UNSUPPORTED_DATA, "binary frames need the subprotocol hub.v2.cbor")
+            raise ProtocolViolated(
+                CloseCode.UNSUPPORTED_DATA, "binary frames need the subprotocol hub.v2.cbor"
+            )
         try:
             return strict_json.loads(message)
         except strict_json.MalformedJson as error:
@@ -54,7 +56,9 @@ class StreamV2Json(Protocol):
         errors = outcome.errors_as_json()
         if not outcome.channels and errors:
             first = errors[0]
-            return self.encode(_answer(command.id, first["code"], first["msg"], {"subscribed": [], "errors": errors}))
+            return self.encode(
+                _answer(command.id, first["code"], first["msg"], {"subscribed": [], "errors": errors})
+            )
         data: dict[str, Any] = {"subscribed": outcome.channels, "positions": outcome.states_as_json()}
         if errors:
             return self.encode(_answer(command.id, 0, "partial", {**data, "errors": errors}))
@@ -82,7 +86,9 @@ class StreamV2Json(Protocol):
         return self.encode({"event": "slow_consumer", "ts": ts, "dropped": dropped, "window": f"{window:g}s"})
 
     def disconnecting(self, code: int, msg: str, retry_after_ms: int, ts: int) -> bytes:
-        return self.encode({"event": "disconnecting", "code": code, "msg": msg, "retryAfterMs": retry_after_ms})
+        return self.encode(
+            {"event": "disconnecting", "code": code, "msg": msg, "retryAfterMs": retry_after_ms}
+        )
 
     def heartbeat(self, cursor: str | None, ts: int) -> bytes | None:
         return None  # WebSocket pings do this on /v2
@@ -172,7 +178,9 @@ def _parse(request: Mapping[str, Any], request_id: int, limits: Limits) -> Comma
             channels = parse_channels(request.get("params"), name="params", limit=limits.params)
             return Subscribe(request_id, channels, parse_seen(request.get("lastSeq")))
         case "unsubscribe":
-            return Unsubscribe(request_id, parse_channels(request.get("params"), name="params", limit=limits.params))
+            return Unsubscribe(
+                request_id, parse_channels(request.get("params"), name="params", limit=limits.params)
+            )
         case "ping":
             return Ping(request_id)
         case str(method):

@@ -64,6 +64,8 @@ class FrameGuard:
         if self._message > self._limit:
             raise ProtocolViolated(CloseCode.TOO_BIG, f"a message is at most {self._limit} bytes")
         if self._empty > MAX_EMPTY_FRAGMENTS:
-            raise ProtocolViolated(CloseCode.TOO_BIG, f"a message has at most {MAX_EMPTY_FRAGMENTS} empty fragments")
+            raise ProtocolViolated(
+                CloseCode.TOO_BIG, f"a message has at most {MAX_EMPTY_FRAGMENTS} empty fragments"
+            )
         if is_last:
             self._message = self._empty = 0

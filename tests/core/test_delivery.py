@@ -335,7 +335,7 @@ async def _do(world: World, step: tuple[object, ...], polled: dict[tuple[str, ..
             raise AssertionError(step)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(setup=SETUPS, beginnings=BEGINNINGS, script=st.lists(STEPS, max_size=60))
 def test_told_plus_delivered_is_published(setup: Setup, beginnings: list, script: list) -> None:  # type: ignore[type-arg]
     with pytest.MonkeyPatch.context() as patch:

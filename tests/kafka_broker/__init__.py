@@ -6,6 +6,6 @@ Load ``tests.kafka_broker.plugin`` as a pytest plugin to get the fixture ``kafka
 from __future__ import annotations
 
 from tests.kafka_broker.broker import BrokerFailed, KafkaBroker
-from tests.kafka_broker.jars import ToolMissing, fetch_jars
+from tests.kafka_broker.jars import fetch_jars
 
-__all__ = ["BrokerFailed", "KafkaBroker", "ToolMissing", "fetch_jars"]
+__all__ = ["BrokerFailed", "KafkaBroker", "fetch_jars"]

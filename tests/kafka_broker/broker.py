@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.kafka_broker.jars import find_tool
+from tests import needs
 
 #: Generous: three seconds are usual, but the machine may be busy, and a killed broker first mends its logs.
 _START_DEADLINE = 90.0
@@ -60,7 +60,10 @@ class KafkaBroker:
         memory = ["-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                self._java(*memory, "kafka.Kafka", str(self._properties_file)), stdout=log, stderr=log
+                self._java(*memory, "kafka.Kafka", str(self._properties_file)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self._wait_until_it_answers()
 
@@ -127,7 +130,7 @@ class KafkaBroker:
 
     def _java(self, *arguments: str) -> list[str]:
         return [
-            find_tool("java"),
+            needs.program("java"),
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-cp",
             self._classpath,

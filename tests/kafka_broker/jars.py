@@ -8,23 +8,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests import needs
+
 _POM = Path(__file__).with_name("pom.xml")
 _CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
 
 
-class ToolMissing(Exception):
-    """Java or Maven is not installed."""
-
-
-def find_tool(name: str) -> str:
-    """The path of a program. Raises ToolMissing."""
-    if (path := shutil.which(name)) is None:
-        raise ToolMissing(f"no {name} on PATH, so no Kafka broker: install a Java 17 runtime and Maven")
-    return path
-
-
 def fetch_jars(cache: Path = _CACHE) -> Path:
-    """The folder with the jars that ``pom.xml`` names. Raises ToolMissing, or CalledProcessError with Maven's words.
+    """The folder with the jars that ``pom.xml`` names. Raises CalledProcessError when Maven fails.
 
     The folder is named after the pom, so a changed version is fetched anew. A lock keeps two test runs from
     fetching into each other, and the rename at the end makes sure that a folder that is there is whole.
@@ -43,4 +34,4 @@ def fetch_jars(cache: Path = _CACHE) -> Path:
 def _copy_dependencies(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
-    subprocess.run([find_tool("mvn"), "-q", "-B", "-f", str(_POM), *goal], check=True)
+    subprocess.run([needs.program("maven"), "-q", "-B", "-f", str(_POM), *goal], check=True)

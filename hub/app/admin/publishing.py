@@ -64,7 +64,9 @@ class PublishHandler:
         with trio.move_on_after(self._settings.body_timeout) as patience:
             body = await exchange.read_body(self._settings.body_size)
         if patience.cancelled_caught:
-            await exchange.respond(408, b'{"code":40005,"msg":"the body took too long"}', {"connection": "close"})
+            await exchange.respond(
+                408, b'{"code":40005,"msg":"the body took too long"}', {"connection": "close"}
+            )
             return
         is_ndjson = exchange.request.headers.get("content-type", "").startswith("application/x-ndjson")
         try:

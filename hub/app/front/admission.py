@@ -27,7 +27,9 @@ class Admission:
         if self._total and self._open.total() >= self._total:
             raise Refused(503, "too many connections on this node", code=ErrorCode.UNAVAILABLE, headers=RETRY)
         if self._per_address and self._open[address] >= self._per_address:
-            raise Refused(429, "too many connections from this address", code=ErrorCode.RATE_LIMITED, headers=RETRY)
+            raise Refused(
+                429, "too many connections from this address", code=ErrorCode.RATE_LIMITED, headers=RETRY
+            )
         self._open[address] += 1
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -11,27 +11,10 @@ from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
-from hub.app.front.guard import Refused, RequestGuard
-from hub.app.front.responses import error_body, refusal_response
+from hub.app.front.answers import answer, answer_headers, refusal_response
+from hub.app.front.guard import Body, End, Head, Refused, RequestGuard
 from hub.app.front.stream import PeerStream
 from hub.core.contracts import BodyTooLarge, HttpHandler, Request
-from hub.sansio.errors import ErrorCode, RequestRefused
-
-logger = logging.getLogger(__name__)
-
-#: Finds the handler of a request, or raises Refused.
-Route = Callable[[Request], HttpHandler]
-
-#: The HTTP status that fits an error code (live-envelope.md leaves the choice).
-STATUS_OF_CODE: Mapping[ErrorCode, int] = {
-    ErrorCode.UNAVAILABLE_CHANNEL: 404,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.UNAUTHENTICATED: 401,
-    ErrorCode.TOKEN_EXPIRED: 401,
-    ErrorCode.FORBIDDEN: 403,
-    ErrorCode.INTERNAL: 500,
-    ErrorCode.UNAVAILABLE: 503,
-}
 
 
 def make_config(*, keep_alive: float, head_size: int) -> Config:
@@ -53,39 +36,46 @@ class GuardedStream:
     It has the few methods that hypercorn 0.18 calls of a Trio stream.
     """
 
-    def __init__(self, stream: PeerStream, guard: RequestGuard, *, head_timeout: float) -> None:
+    def __init__(self, stream: PeerStream, guard: RequestGuard, head: Head, *, head_timeout: float) -> None:
         self._stream = stream
         self._guard = guard
         self._head_timeout = head_timeout
+        self._clean = bytearray()
+        self._is_chunked = False
         self._refused: Refused | None = None
         self._is_closed = False
         self.active = 0
-        self.requests: list[Request] = []
         self.socket = stream.socket
+        self._pass(head)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        while True:
-            if clean := self._guard.take_clean():
-                await trio.lowlevel.checkpoint()
-                return clean
-            if self._refused is not None:
-                await trio.lowlevel.checkpoint()
-                return b""
-            try:
-                if self._judge():
-                    continue
+        try:
+            while not self._judge() and self._refused is None:
                 data = await self._receive_in_time(max_bytes)
                 if not data:
                     return b""
                 self._guard.feed(data)
-            except Refused as refused:
-                self._refused = refused
+        except Refused as refused:
+            self._refused = refused
+        await trio.lowlevel.checkpoint()
+        clean, self._clean = bytes(self._clean), bytearray()
+        return clean
 
     def _judge(self) -> bool:
         """Lets the guard look at what came in; says whether any of it may be handed on."""
-        while self._guard.next_head() is not None:
-            pass
-        return self._guard.has_clean
+        while (event := self._guard.next_event()) is not None:
+            self._pass(event)
+        return bool(self._clean)
+
+    def _pass(self, event: Head | Body | End) -> None:
+        match event:
+            case Head(clean=clean, is_chunked=is_chunked):
+                self._clean += clean
+                self._is_chunked = is_chunked
+            case Body(data=data):
+                self._clean += b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+            case End() if self._is_chunked:
+                self._clean += b"0\r\n\r\n"
 
     async def _receive_in_time(self, max_bytes: int | None) -> bytes:
         if not self._guard.is_waiting_for_head:
@@ -112,48 +102,29 @@ class GuardedStream:
 async def serve_http(
     stream: PeerStream,
     guard: RequestGuard,
-    route: Route,
+    head: Head,
+    find_handler: Callable[[Request], HttpHandler],
     *,
     config: Config,
     context: WorkerContext,
-    peer: str,
     head_timeout: float,
-    response_headers: Callable[[Request], Iterable[tuple[bytes, bytes]]],
+    response_headers: Callable[[Request], Mapping[str, str]],
 ) -> None:
-    """Serves the requests of one connection, the first of which the guard has read already."""
-    guarded = GuardedStream(stream, guard, head_timeout=head_timeout)
+    """Serves the requests of one connection, the first of which has ``head``."""
+    guarded = GuardedStream(stream, guard, head, head_timeout=head_timeout)
+    peer = head.request.peer
 
     async def app(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         if scope["type"] != "http":  # hypercorn 0.18 takes WebSockets too; those never come here
             return
         guarded.active += 1
         try:
-            await _answer(AsgiExchange(scope, receive, send, stream, peer, response_headers), route)
+            await answer(AsgiExchange(scope, receive, send, stream, peer, response_headers), find_handler)
         finally:
             guarded.active -= 1
 
     server: Any = TCPServer(app, config, context, {}, guarded)  # type: ignore[arg-type]
     await server.run()
-
-
-async def _answer(exchange: AsgiExchange, route: Route) -> None:
-    try:
-        await route(exchange.request)(exchange)
-    except Refused as refused:
-        await exchange.respond(refused.status, error_body(refused.code, refused.msg), refused.headers)
-    except RequestRefused as refused:
-        status = STATUS_OF_CODE.get(refused.code, 400)
-        await exchange.respond(status, error_body(refused.code, refused.msg, refused.channel))
-    except BodyTooLarge as error:
-        await exchange.respond(
-            413, error_body(ErrorCode.INVALID_REQUEST, str(error)), {"connection": "close"}
-        )
-    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel):
-        pass
-    except Exception:
-        logger.exception("handler failed", extra={"path": exchange.request.path})
-        if not exchange.is_answered:
-            await exchange.respond(500, error_body(ErrorCode.INTERNAL, "internal error"))
 
 
 class AsgiExchange:
@@ -166,7 +137,7 @@ class AsgiExchange:
         send: Callable[[Any], Awaitable[None]],
         stream: PeerStream,
         peer: str,
-        response_headers: Callable[[Request], Iterable[tuple[bytes, bytes]]],
+        response_headers: Callable[[Request], Mapping[str, str]],
     ) -> None:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
@@ -185,7 +156,6 @@ class AsgiExchange:
         self._send = send
         self._stream = stream
         self._response_headers = response_headers
-        self._is_body_read = False
 
     @property
     def is_chunked(self) -> bool:
@@ -207,13 +177,12 @@ class AsgiExchange:
                 return bytes(body)
 
     async def respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        fields = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-        if status in (204, 304):
-            fields.pop("content-length"), fields.pop("content-type")
-        await self._start(status, fields)
+        await self._start(status, answer_headers(status, body, headers))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def open_stream(self, headers: Mapping[str, str], *, keepalive: tuple[bytes, float]) -> StreamingLink:
+    async def open_stream(
+        self, headers: Mapping[str, str], *, keepalive: tuple[bytes, float]
+    ) -> StreamingLink:
         await self._start(200, headers)
         return StreamingLink(self, self._stream, keepalive)
 
@@ -227,8 +196,8 @@ class AsgiExchange:
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.is_answered = True
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        fields += self._response_headers(self.request)
+        all_headers = {**headers, **self._response_headers(self.request)}
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
 

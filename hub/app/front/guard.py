@@ -48,74 +48,70 @@ class Head:
     request: Request
     raw: bytes
     clean: bytes
+    is_chunked: bool
+
+
+@attrs.frozen
+class Body:
+    """A part of a request's body."""
+
+    data: bytes
+
+
+class End:
+    """The end of a request."""
 
 
 class RequestGuard:
-    """Reads requests from the bytes of one connection.
-
-    ``feed`` takes bytes; ``next_head`` gives a request's head, or None where more bytes are needed;
-    ``take_clean`` gives what may be handed on of the heads and bodies so far.
-    """
+    """Reads requests from the bytes of one connection: ``feed`` takes bytes, ``next_event`` gives what they say."""
 
     def __init__(self, *, peer: str, max_head: int) -> None:
         self._peer = peer
         self._max_head = max_head
         self._connection = self._new_connection()
         self._received = b""
-        self._clean = bytearray()
-        self._is_chunked = False
-        self._is_in_body = False
+        self._is_in_request = False
 
     @property
     def is_waiting_for_head(self) -> bool:
         """Whether a head has begun and is not complete."""
-        return not self._is_in_body and bool(self._received)
+        return not self._is_in_request and bool(self._received)
 
     @property
     def pending(self) -> bytes:
-        """Bytes that belong to no request yet."""
+        """Bytes that nobody has asked for yet."""
         return self._connection.trailing_data[0]
-
-    @property
-    def has_clean(self) -> bool:
-        return bool(self._clean)
 
     def feed(self, data: bytes) -> None:
         self._connection.receive_data(data)
-        if not self._is_in_body:
+        if not self._is_in_request:
             self._received += data
 
-    def next_head(self) -> Head | None:
-        """Raises Refused."""
-        while True:
-            try:
-                event = self._connection.next_event()
-            except h11.RemoteProtocolError as error:
-                raise _refusal(error) from None
-            if isinstance(event, h11.Request):
-                return self._take_head(event)
-            if isinstance(event, h11.Data):
-                self._clean += b"%x\r\n%b\r\n" % (len(event.data), event.data) if self._is_chunked else event.data
-            elif isinstance(event, h11.EndOfMessage):
-                self._end_request()
-            else:
-                self._check_size(self._received)
-                return None
-
-    def take_clean(self) -> bytes:
-        clean, self._clean = bytes(self._clean), bytearray()
-        return clean
+    def next_event(self) -> Head | Body | End | None:
+        """None where more bytes are needed. Raises Refused."""
+        try:
+            event = self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _refusal(error) from None
+        if isinstance(event, h11.Request):
+            return self._take_head(event)
+        if isinstance(event, h11.Data):
+            return Body(bytes(event.data))
+        if isinstance(event, h11.EndOfMessage):
+            self._end_request()
+            return End()
+        if not self._is_in_request:
+            self._check_size(self._received)
+        return None
 
     def _new_connection(self) -> h11.Connection:
         return h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head)
 
     def _end_request(self) -> None:
-        if self._is_chunked:
-            self._clean += b"0\r\n\r\n"
         rest = self._connection.trailing_data[0]
         # A connection of h11 covers one exchange and would wait for our answer, which we do not give here.
         self._connection = self._new_connection()
-        self._is_in_body = False
+        self._is_in_request = False
         self._received = b""
         if rest:
             self.feed(rest)
@@ -129,15 +125,14 @@ class RequestGuard:
             raise Refused(400, "more than one of Content-Length and Transfer-Encoding")
         if event.http_version not in (b"1.1", b"1.0"):
             raise Refused(505, "this port speaks HTTP/1.1")
-        self._is_chunked, self._is_in_body = bool(encodings), True
+        self._is_in_request = True
         headers = [(name, value) for name, value in event.headers if name not in _HOP_BY_HOP]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         clean = b"%b %b HTTP/%b\r\n%b\r\n" % (event.method, event.target, event.http_version, lines)
-        self._clean += clean
-        return Head(_request(event, self._peer), raw, clean)
+        return Head(_request(event, self._peer), raw, clean, is_chunked=bool(encodings))
 
     def _check_size(self, head: bytes) -> None:
-        if not self._is_in_body and len(head) > self._max_head:
+        if len(head) > self._max_head:
             raise Refused(431, f"a request's head is at most {self._max_head} bytes")
 
 

@@ -11,18 +11,19 @@ import binascii
 import errno
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from hub.app.front.admission import Admission
+from hub.app.front.answers import refusal_response
 from hub.app.front.asgi import make_config, serve_http
-from hub.app.front.guard import Head, Refused, RequestGuard
-from hub.app.front.responses import refusal_response
+from hub.app.front.direct import serve_direct
+from hub.app.front.guard import End, Head, Refused, RequestGuard
 from hub.app.front.stream import PeerStream, PlainPeerStream
-from hub.core.contracts import Exchange, HttpHandler, Request, UpgradeHandler
+from hub.core.contracts import DirectHandler, HttpHandler, Request, StreamingExchange, UpgradeHandler
 from hub.sansio.errors import ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Port:
         self.is_draining = False
         self._settings = settings
         self._handlers: dict[str, dict[str, HttpHandler]] = {}
+        self._direct: dict[tuple[str, str], DirectHandler] = {}
         self._upgrades: dict[str, UpgradeHandler] = {}
         self._admission = Admission(total=settings.connections, per_address=settings.connections_per_address)
         self._pending = Admission(total=0, per_address=settings.pending_per_address)
@@ -72,11 +74,16 @@ class Port:
             handler = self._admitting(handler)
         self._handlers.setdefault(path, {})[method] = handler
 
+    def mount_direct(self, method: str, path: str, handler: DirectHandler) -> None:
+        """For short requests that come by the thousand (``hub.app.front.direct``)."""
+        self._direct[method, path] = handler
+        self.mount_http(method, path, handler)
+
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:
         self._upgrades[path] = handler
 
     def _admitting(self, handler: HttpHandler) -> HttpHandler:
-        async def admitted(exchange: Exchange) -> None:
+        async def admitted(exchange: StreamingExchange) -> None:
             self._check_not_draining()
             with self._admission.admit(exchange.request.peer):
                 await handler(exchange)
@@ -180,10 +187,15 @@ class Port:
         return None
 
     async def _dispatch(self, stream: PeerStream, peer: str) -> None:
-        guard = RequestGuard(peer=peer, max_head=self._settings.head_size)
+        settings = self._settings
+        guard = RequestGuard(peer=peer, max_head=settings.head_size)
         try:
             with self._pending.admit(peer):
-                head = await self._read_head(stream, guard)
+                head = await self._read_head(stream, guard, settings.first_byte_timeout)
+            while head is not None and (direct := self._direct.get((head.request.method, head.request.path))):
+                if not await serve_direct(stream, guard, head.request, direct) or self.is_draining:
+                    return
+                head = await self._read_head(stream, guard, settings.keep_alive)
             if head is None:
                 return
             if (upgrade := self._find_upgrade(head.request)) is not None:
@@ -197,26 +209,31 @@ class Port:
         await serve_http(
             stream,
             guard,
+            head,
             self._find_handler,
             config=self._config,
             context=self._context,
-            peer=peer,
-            head_timeout=self._settings.head_timeout,
+            head_timeout=settings.head_timeout,
             response_headers=self._response_headers,
         )
 
-    async def _read_head(self, stream: PeerStream, guard: RequestGuard) -> Head | None:
-        with trio.move_on_after(self._settings.first_byte_timeout):
-            data = await stream.receive_some()
-            with trio.move_on_after(self._settings.head_timeout):
-                while data:
-                    guard.feed(data)
-                    if (head := guard.next_head()) is not None:
-                        return head
-                    data = await stream.receive_some()
+    async def _read_head(self, stream: PeerStream, guard: RequestGuard, patience: float) -> Head | None:
+        """The next head, whose first byte comes within ``patience`` seconds; None where there is none."""
+        if (head := _next_head(guard)) is not None:
+            return head
+        if not guard.is_waiting_for_head:
+            with trio.move_on_after(patience) as silence:
+                guard.feed(await stream.receive_some())
+            if silence.cancelled_caught:
                 return None
-            raise Refused(408, "the request's head took too long")
-        return None
+        with trio.move_on_after(self._settings.head_timeout):
+            while (head := _next_head(guard)) is None:
+                data = await stream.receive_some()
+                if not data:
+                    return None
+                guard.feed(data)
+            return head
+        raise Refused(408, "the request's head took too long")
 
     # --- routing ------------------------------------------------------------------------------------------
 
@@ -249,16 +266,27 @@ class Port:
             raise Refused(405, f"use {allow}", code=ErrorCode.INVALID_METHOD, headers={"allow": allow})
         return handler
 
-    def _response_headers(self, request: Request) -> Iterable[tuple[bytes, bytes]]:
+    def _response_headers(self, request: Request) -> Mapping[str, str]:
         origins = self._settings.cors_origins
         origin = request.headers.get("origin")
         if not origins or origin is None:
-            return ()
-        headers = [(b"vary", b"origin")]
-        if "*" in origins or origin in origins:
-            headers.append((b"access-control-allow-origin", origin.encode("latin-1")))
-            headers.append((b"access-control-expose-headers", b"etag, retry-after, link"))
-        return headers
+            return {}
+        if "*" not in origins and origin not in origins:
+            return {"vary": "origin"}
+        return {
+            "vary": "origin",
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": "etag, retry-after, link",
+        }
+
+
+def _next_head(guard: RequestGuard) -> Head | None:
+    """The next head, if it is there; what is left of the request before it is passed over."""
+    while (event := guard.next_event()) is not None:
+        if isinstance(event, Head):
+            return event
+        assert isinstance(event, End)
+    return None
 
 
 def _parent(path: str) -> str:
@@ -267,7 +295,7 @@ def _parent(path: str) -> str:
 
 
 def _preflight(methods: list[str]) -> HttpHandler:
-    async def answer(exchange: Exchange) -> None:
+    async def answer(exchange: StreamingExchange) -> None:
         headers = {
             "access-control-allow-methods": ", ".join(methods),
             "access-control-allow-headers": "authorization, content-type, last-event-id",
@@ -280,7 +308,9 @@ def _preflight(methods: list[str]) -> HttpHandler:
 
 def _is_websocket(request: Request) -> bool:
     tokens = request.headers.get("connection", "").lower().split(",")
-    return request.headers.get("upgrade", "").strip().lower() == "websocket" and "upgrade" in map(str.strip, tokens)
+    return request.headers.get("upgrade", "").strip().lower() == "websocket" and "upgrade" in map(
+        str.strip, tokens
+    )
 
 
 def _check_upgrade(request: Request) -> None:
@@ -298,5 +328,3 @@ def _check_upgrade(request: Request) -> None:
         key = b""
     if len(key) != 16:
         raise Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
-
-

@@ -24,7 +24,9 @@ class PeerStream(trio.abc.Stream):
 
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
-        self.socket = stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+        self.socket = (
+            stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+        )
         self.last_heard = trio.current_time()
         self._unread = b""
         self._is_reserved = False

@@ -31,8 +31,8 @@ const LISTING_MS = 3_000;
 const PING_MS = 10_000;
 /** The hub promises a heartbeat within 10 s. */
 const SILENCE_MS = 12_000;
-/** Close codes after which coming back would change nothing: a client that is wrong. */
-const FATAL_CODES = new Set([1002, 1003, 1007, 1009, 4001]);
+/** Close codes after which coming back would change nothing: we are wrong, or unwanted. */
+const FATAL_CODES = new Set([1000, 1002, 1003, 1007, 1009, 4001]);
 
 export class LiveClient {
   state = "connecting";
@@ -57,7 +57,11 @@ export class LiveClient {
   #limits = { tried: USUAL_LIMIT, known: null };
   #failures = 0;
   #retryTimer = null;
+  #rejected = 0; // tries that failed while plain HTTP worked
+  #climbedFrom = null;
   #climbAt = 0;
+  #farewell = null;
+  #openedAt = 0;
   #heardAt = 0;
   #last = null; // the newest event
 
@@ -88,7 +92,7 @@ export class LiveClient {
   start() {
     this.#refresh();
     setInterval(() => this.#refresh(), LISTING_MS);
-    setInterval(() => this.#link?.ping(this.clock.pinged()), PING_MS);
+    setInterval(() => this.#ping(), PING_MS);
     setInterval(() => this.#watchOver(), 1000);
     addEventListener("online", () => this.retryNow());
     this.#connect();
@@ -99,7 +103,8 @@ export class LiveClient {
     if (transport === this.transport && transport === this.using) return;
     this.#note(this.using, transport);
     this.transport = this.using = transport;
-    this.#failures = 0;
+    this.#failures = this.#rejected = 0;
+    this.#climbedFrom = null;
     this.#connect();
   }
 
@@ -111,7 +116,7 @@ export class LiveClient {
 
   /** Ends the waiting between two tries. */
   retryNow() {
-    if (this.state === "reconnecting") this.#connect();
+    if (this.#link === null) this.#connect();
   }
 
   // --- what links ask and tell ---------------------------------------------------------------------------
@@ -123,11 +128,13 @@ export class LiveClient {
   opened(link) {
     if (link !== this.#link) return;
     this.#wasOpen = true;
-    this.#heardAt = Date.now();
+    this.#openedAt = this.#heardAt = Date.now();
     this.state = this.using === this.transport ? "connected" : "degraded";
     this.reason = "";
     this.#climbAt = Date.now() + CLIMB_MS;
-    link.ping(this.clock.pinged());
+    this.#rejected = 0;
+    this.#climbedFrom = null;
+    this.#ping();
   }
 
   heard(link) {
@@ -140,7 +147,7 @@ export class LiveClient {
     if (link !== this.#link) return;
     this.heard(link);
     if (frame === null) this.malformed += 1;
-    else if (frame.channel === "system") this.#obey(link, frame);
+    else if (frame.channel === "system") this.#obey(frame);
     else this.#take(frame);
   }
 
@@ -159,15 +166,13 @@ export class LiveClient {
 
   // --- connecting ----------------------------------------------------------------------------------------
 
-  #farewell = null;
-
   #connect() {
     clearTimeout(this.#retryTimer);
     this.#link?.close();
     this.#farewell = null;
     this.#wasOpen = false;
     this.retryAt = 0;
-    this.state = "connecting";
+    this.state = this.#failures ? "reconnecting" : "connecting";
     this.#choose({ isSettled: false });
     if (this.using === "poll") this.#assumePositions();
     this.#link = new LINKS[this.using](this);
@@ -191,21 +196,24 @@ export class LiveClient {
 
   /** When the hub answers but this transport does not get through, the next one is tried. */
   async #stepDown() {
-    const isClimb = this.using === this.transport && this.#climbedFrom !== null;
-    if (this.#wasOpen || (this.#failures < TRIES && !isClimb) || !(await this.#refresh())) return;
-    const next = TRANSPORTS[TRANSPORTS.indexOf(this.using) + 1];
-    if (this.#link !== null || next === undefined) return;
-    this.using = isClimb ? this.#climbedFrom : next;
+    if (this.#wasOpen) return;
+    if (!(await this.#refresh({ always: true }))) {
+      this.#rejected = 0;
+      return;
+    }
+    this.#rejected += 1;
+    const isClimb = this.#climbedFrom !== null;
+    const next = isClimb ? this.#climbedFrom : TRANSPORTS[TRANSPORTS.indexOf(this.using) + 1];
+    if (this.#link !== null || next === undefined || (this.#rejected < TRIES && !isClimb)) return;
+    this.#rejected = 0;
     this.#climbedFrom = null;
+    this.using = next;
     this.#connect();
   }
-
-  #climbedFrom = null;
 
   #climb() {
     this.#climbedFrom = this.using;
     this.using = this.transport;
-    this.#climbAt = Date.now() + CLIMB_MS;
     this.#connect();
   }
 
@@ -213,18 +221,22 @@ export class LiveClient {
   #watchOver() {
     const now = Date.now();
     const isUp = this.state === "connected" || this.state === "degraded";
-    if (this.using === "poll" || !this.watched.size) this.#heardAt = isUp ? now : this.#heardAt;
-    if (isUp && now - this.#heardAt > SILENCE_MS) this.broken(this.#link, { msg: "nothing heard for 10 s" });
+    const isSilent = now - this.#heardAt > SILENCE_MS && !document.hidden;
+    if (isUp && isSilent) this.broken(this.#link, { msg: "nothing heard from the hub" });
     else if (this.state === "degraded" && now > this.#climbAt) this.#climb();
     this.latency.settle();
   }
 
   // --- channels ------------------------------------------------------------------------------------------
 
-  /** Asks what there is; whether the hub answered. An EventSource shows neither comments nor heartbeats, so for
-   * SSE an answer here is the sign of life. */
-  async #refresh() {
-    if (document.hidden && this.listing !== null) return true;
+  #ping() {
+    if (this.#link?.ping()) this.clock.pinged();
+  }
+
+  /** Asks what there is; whether the hub answered. An EventSource shows neither comments nor heartbeats, and a
+   * poll may wait, so for these an answer here is the sign of life. */
+  async #refresh({ always = false } = {}) {
+    if (document.hidden && this.listing !== null && !always) return true;
     try {
       const response = await fetch(new URL("/channels", this.#base), { cache: "no-store" });
       const { total, channels } = await response.json();
@@ -232,8 +244,8 @@ export class LiveClient {
     } catch {
       return false;
     }
-    if (this.using === "sse") this.#heardAt = Date.now();
-    if (this.state === "connected" || this.state === "degraded") this.#choose();
+    if (this.using !== "websocket") this.#heardAt = Date.now();
+    if (this.#link !== null) this.#choose();
     return true;
   }
 
@@ -263,7 +275,7 @@ export class LiveClient {
 
   // --- events --------------------------------------------------------------------------------------------
 
-  #obey(link, { event, data, ts, at }) {
+  #obey({ event, data, ts, at }) {
     if (event === "subscribed") this.#settle(data);
     else if (event === "pong") this.clock.ponged(ts, at);
     else if (event === "disconnecting") this.#farewell = data;
@@ -272,7 +284,7 @@ export class LiveClient {
 
   #settle({ channels, errors, positions }) {
     for (const channel of channels) this.#positions.subscribed(channel, positions[channel]);
-    this.#limits.tried = Math.max(this.#limits.tried, channels.length);
+    this.#limits.tried = Math.max(this.#limits.tried, this.watched.size);
     for (const { channel, code, msg } of errors) {
       this.watched.delete(channel);
       if (code !== 40003) this.refused.set(channel, msg);
@@ -284,9 +296,8 @@ export class LiveClient {
     if (!this.#positions.accept(frame)) return;
     this.#last = frame;
     this.#notice(frame);
-    if (frame.event !== "snapshot" && frame.seq > this.#positions.get(frame.channel).head) {
-      this.latency.add(this.clock.toHub(frame.at) - frame.ts);
-    }
+    const isLive = frame.event !== "snapshot" && frame.ts >= this.clock.toHub(this.#openedAt);
+    if (isLive) this.latency.add(this.clock.toHub(frame.at) - frame.ts);
     for (const listener of this.#listeners) listener(frame);
   }
 

@@ -22,6 +22,7 @@ const encoder = new TextEncoder();
 
 export class WebSocketLink {
   #owner;
+  #channels = [];
   #socket = null;
 
   constructor(owner) {
@@ -29,25 +30,30 @@ export class WebSocketLink {
   }
 
   open(channels, base) {
+    this.#channels = channels;
     const url = new URL("/live", base);
     url.protocol = url.protocol.replace("http", "ws");
     this.#socket = new WebSocket(url);
     this.#socket.onopen = () => {
       this.#owner.opened(this);
-      this.#subscribe(channels);
+      this.#subscribe(this.#channels);
     };
     this.#socket.onmessage = ({ data }) => this.#owner.received(this, readFrame(data));
     this.#socket.onclose = ({ code, reason }) => this.#owner.broken(this, { code, msg: reason });
   }
 
   change(channels, added, removed) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    this.#channels = channels;
+    if (this.#socket.readyState !== WebSocket.OPEN) return;
     if (removed.length) this.#send({ type: "unsubscribe", channels: removed });
     this.#subscribe(added);
   }
 
+  /** Whether that is possible. */
   ping() {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#send({ type: "ping" });
+    const isOpen = this.#socket.readyState === WebSocket.OPEN;
+    if (isOpen) this.#send({ type: "ping" });
+    return isOpen;
   }
 
   close() {
@@ -104,7 +110,9 @@ export class SseLink {
     this.open(channels, this.#base);
   }
 
-  ping() {}
+  ping() {
+    return false;
+  }
 
   close() {
     if (this.#source !== null) {
@@ -145,7 +153,9 @@ export class PollLink {
     this.open(channels, this.#base);
   }
 
-  ping() {}
+  ping() {
+    return false;
+  }
 
   close() {
     this.#abort?.abort();

@@ -2,9 +2,9 @@
  * Where we are in each channel, and the proof of it: after seq N of an epoch comes N+1, or the stream says what
  * is missing. Whatever else happens is counted as lost or repeated, and both should stay at 0.
  *
- * A position is `{epoch, seq, head, next}`. `seq` is null while it is unknown where the channel begins for us;
- * `head` is where the channel was when we came, so all up to there is old; `next` names the epoch that the
- * hub is in when it is another one than ours, and it has not told us the consequence yet.
+ * A position is `{epoch, seq, floor, next}`. `seq` is null while it is unknown where the channel begins for us;
+ * then `floor` is where it was shortly before. `next` names the epoch that the hub is in when it is another one
+ * than ours and has not told us the consequence yet.
  */
 export class Positions {
   #positions = new Map();
@@ -35,15 +35,14 @@ export class Positions {
   /** We are about to read a channel without being told where it is; a listing knew it to be here a moment ago.
    * Whoever goes on from there, before the channel's first event, can only get more. */
   assume(channel, { seq, epoch }) {
-    if (!this.#positions.has(channel)) this.#positions.set(channel, { epoch, seq: null, floor: seq, head: seq });
+    if (!this.#positions.has(channel)) this.#positions.set(channel, { epoch, seq: null, floor: seq });
   }
 
   /** The hub has subscribed us and says where the channel is. */
   subscribed(channel, { seq, epoch }) {
     const position = this.#positions.get(channel);
-    if (position === undefined) this.#positions.set(channel, { epoch, seq, head: seq });
-    else if (position.epoch === epoch) position.head = seq;
-    else Object.assign(position, { next: epoch, head: seq });
+    if (position === undefined) this.#positions.set(channel, { epoch, seq });
+    else if (position.epoch !== epoch) position.next = epoch;
   }
 
   /** Takes an event of a channel; whether it is news, rather than a notice or something that came before. */

@@ -1,0 +1,98 @@
+/** What the page shows of each channel. Events only mark and count; reading and drawing happen at the page's pace. */
+
+import { typeOf } from "./channels.js";
+
+/** Seconds of rate that are kept, for the small curves. */
+export const RATE_SAMPLES = 48;
+/** A rate is the mean of so many seconds. */
+const SMOOTHING = 3;
+/** Events that wait for the detail view; the oldest go first. */
+const QUEUE_SIZE = 200;
+
+class Rate {
+  samples = new Array(RATE_SAMPLES).fill(0);
+  #count = 0;
+
+  add() {
+    this.#count += 1;
+  }
+
+  settle(seconds) {
+    this.samples.push(this.#count / seconds);
+    this.samples.shift();
+    this.#count = 0;
+  }
+
+  get perSecond() {
+    return this.samples.slice(-SMOOTHING).reduce((sum, sample) => sum + sample, 0) / SMOOTHING;
+  }
+}
+
+class Channel {
+  frame = null;
+  isDirty = true;
+  rate = new Rate();
+
+  constructor(name) {
+    this.name = name;
+    this.type = typeOf(name);
+  }
+
+  /** How old the last event is, by the hub's clock; null before the first. */
+  age(hubTime) {
+    return this.frame === null ? null : hubTime - this.frame.ts;
+  }
+}
+
+export class Store {
+  channels = new Map();
+  total = new Rate();
+  /** Events of the selected channel since they were last taken. */
+  #queue = [];
+  #selected = null;
+  #settledAt = performance.now();
+
+  /** The channel of that name, made when there is none. */
+  open(name) {
+    let channel = this.channels.get(name);
+    if (channel === undefined) this.channels.set(name, (channel = new Channel(name)));
+    return channel;
+  }
+
+  take(frame) {
+    const channel = this.open(frame.channel);
+    channel.frame = frame;
+    channel.isDirty = true;
+    channel.rate.add();
+    this.total.add();
+    if (frame.channel !== this.#selected) return;
+    this.#queue.push(frame);
+    if (this.#queue.length > QUEUE_SIZE * 2) this.#queue.splice(0, QUEUE_SIZE);
+  }
+
+  select(name) {
+    this.#selected = name;
+    this.#queue = [];
+  }
+
+  takeQueue() {
+    const queue = this.#queue.slice(-QUEUE_SIZE);
+    this.#queue = [];
+    return queue;
+  }
+
+  /** Keeps those that are listed or followed. */
+  keep(names) {
+    for (const name of this.channels.keys()) if (!names.has(name)) this.channels.delete(name);
+    for (const name of names) this.open(name);
+  }
+
+  /** Once a second. */
+  settle() {
+    const now = performance.now();
+    const seconds = Math.max(0.1, (now - this.#settledAt) / 1000);
+    this.#settledAt = now;
+    this.total.settle(seconds);
+    for (const channel of this.channels.values()) channel.rate.settle(seconds);
+  }
+}
