@@ -12,7 +12,7 @@ import trio
 
 from hub import __version__
 from hub.app import logs
-from hub.app.commands import publish_event, tail
+from hub.app.commands import base_url, positive, publish_event, tail
 from hub.app.compose import Hub, PluginFailed
 from hub.app.settings import ConfigurationError, Settings, load
 from hub.app.settings.plugins import find_plugins
@@ -57,21 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_set(check)
     check.set_defaults(run=_check)
 
-    publish = commands.add_parser("publish", help="publish one event")
+    publish = commands.add_parser("publish", help="publish events")
     publish.add_argument("channel", metavar="CHANNEL")
-    publish.add_argument("data", metavar="JSON")
+    publish.add_argument("data", metavar="JSON", help="the event's payload; -: one a line from stdin")
     publish.add_argument(
-        "--admin", metavar="URL", default="http://127.0.0.1:8081", help="the operators' port"
+        "--admin", metavar="URL", type=base_url, default="http://127.0.0.1:8081", help="the operators' port"
     )
     publish.add_argument("--event", help="event name in the live envelope")
     publish.set_defaults(run=publish_event)
 
     tailing = commands.add_parser("tail", help="print the events of channels, a line each")
-    tailing.add_argument("url", metavar="URL", help="the public port, such as http://127.0.0.1:8080")
+    tailing.add_argument(
+        "url", metavar="URL", type=base_url, help="the public port, such as http://127.0.0.1:8080"
+    )
     tailing.add_argument("channels", nargs="+", metavar="CHANNEL")
     tailing.add_argument("--transport", choices=("ws", "sse", "poll"), default="ws")
     tailing.add_argument("--cursor", help="go on from here")
-    tailing.add_argument("--count", type=int, metavar="N", help="end after N events")
+    tailing.add_argument("--count", type=positive, metavar="N", help="end after N events")
     tailing.set_defaults(run=tail)
     return parser
 

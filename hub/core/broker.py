@@ -56,25 +56,25 @@ def wall_clock_ms() -> int:
 class News:
     """Tells a waiting reader that a channel has news. The event is made anew for each wait."""
 
-    def __init__(self, channels: list[Channel]) -> None:
+    def __init__(self) -> None:
         self.event = trio.Event()
-        self._channels = channels
-        self._listen()
+        self.channels: list[Channel] = []
+
+    def listen_to(self, channel: Channel) -> None:
+        self.channels.append(channel)
+        channel.waiters.add(self.event)
 
     async def wait(self) -> None:
         await self.event.wait()
         self.ignore()
         self.event = trio.Event()
-        self._listen()
+        for channel in self.channels:
+            channel.waiters.add(self.event)
 
     def ignore(self) -> None:
         """No channel tells any more."""
-        for channel in self._channels:
+        for channel in self.channels:
             channel.waiters.discard(self.event)
-
-    def _listen(self) -> None:
-        for channel in self._channels:
-            channel.waiters.add(self.event)
 
 
 class Broker:
@@ -214,17 +214,18 @@ class Broker:
     @asynccontextmanager
     async def waiting_for_news(self, channels: tuple[str, ...], identity: Identity) -> AsyncIterator[News]:
         """Hears of anything new in ``channels``, and of a drain, for as long as the block runs."""
-        opened = [self.registry.open(name, identity) for name in channels]
-        news = News(opened)
+        news = News()
         self.polls.add(news)
         if self.draining.is_set():
             news.event.set()
         try:
+            for name in channels:  # each is listened to at once, so that opening the next cannot evict it
+                news.listen_to(self.registry.open(name, identity))
             yield news
         finally:
             self.polls.discard(news)
             news.ignore()
-            for channel in opened:
+            for channel in news.channels:
                 self.registry.leave_unused(channel)
 
     # --- leaving ------------------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ class Registry:
 
     def leave_unused(self, channel: Channel) -> None:
         channel.used_at = trio.current_time()
-        if not channel.is_wanted and channel.log.head_seq == 0:
+        is_known = self.find(channel.name, channel.user) is channel
+        if is_known and not channel.is_wanted and channel.log.head_seq == 0:
             self._forget(channel)
 
     def sweep(self, now: float) -> None:

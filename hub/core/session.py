@@ -117,6 +117,7 @@ class Session:
 
     def abandon(self) -> None:
         """Ends the session at once: its link is broken, or its client takes nothing."""
+        self.writer.retire()
         self._scope.cancel()
 
     async def _say_goodbye(self, farewell: Farewell) -> None:
@@ -132,7 +133,10 @@ class Session:
     async def _read_commands(self) -> None:
         try:
             while True:
-                self._take(await self.link.receive())
+                message = await self.link.receive()
+                if self.farewell is not None:
+                    return
+                self._take(message)
                 # The next command waits until this one's answer was taken: a client that does not read is not
                 # listened to either, and the outbox stays short.
                 await self.writer.wait_flushed()
@@ -220,7 +224,7 @@ class Session:
             and (now - self.link.last_heard > limits.idle_timeout)
         ):
             self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
-        elif not self.writer.is_pumping:
+        elif not self.writer.outbox:  # else it has not taken the last one yet
             self._keep_alive(now)
             self._beat(now)
             self.writer.flush()
@@ -250,6 +254,8 @@ class Session:
         """The client lost ``count`` events by its slowness."""
         counts, rules, now = self.broker.counts, self.broker.limits.slow, trio.current_time()
         counts.dropped["slow_consumer"] += count
+        if self.farewell is not None:
+            return
         if self._drops is None:
             self._drops = DropWindow(rules)
         verdict = self._drops.add(count, now)

@@ -82,9 +82,9 @@ class Writer:
         self.outbox.append(self.gatherer.frame(message, is_first=True))
 
     def mute(self) -> None:
-        """No more data: only what is said from now on."""
+        """No more data: only what was said, and what is said from now on."""
         self.is_muted = True
-        self.outbox.clear()
+        self.try_send = None  # so that the scheduler has no way past this
 
     def retire(self) -> None:
         """The session ends: nothing is written any more, whoever comes by."""
@@ -107,7 +107,8 @@ class Writer:
         if self.is_pumping:
             return
         if self.try_send is None:
-            self._start_pump()
+            if self._is_due():
+                self._start_pump()
             return
         try:
             is_full = self._write(self.try_send, subscriptions)
@@ -160,9 +161,9 @@ class Writer:
                 await trio.lowlevel.checkpoint()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken()
-        finally:
-            self.is_pumping = False
-            self._progress.set()
+        # Not in a finally: a pump that was cancelled may have cut a message, after which nothing must be written.
+        self.is_pumping = False
+        self._progress.set()
 
     async def _make_room(self) -> None:
         """Waits until the link takes data again, if it is full; then applies the lag limits."""

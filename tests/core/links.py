@@ -9,6 +9,9 @@ import trio
 
 from hub.sansio.errors import ProtocolViolated
 
+#: More than any test needs.
+MAX_SENDS = 20_000
+
 
 class PumpLink:
     """A link without a fast path. ``capacity`` bytes fit in between; the peer ``take``\\ s them out.
@@ -70,7 +73,7 @@ class PumpLink:
     async def send(self, data: bytes) -> None:
         assert not self._is_sending, "two writers at once"
         self._is_sending = True
-        self.sends += 1
+        self._count()
         try:
             await trio.lowlevel.checkpoint()
             while data:
@@ -101,6 +104,10 @@ class PumpLink:
         while self.close_waits:
             await self._wait()
 
+    def _count(self) -> None:
+        self.sends += 1
+        assert self.sends < MAX_SENDS, "a writer is spinning"
+
     def _check(self) -> None:
         if self.closed_with is not None and not self.close_waits:
             raise trio.ClosedResourceError
@@ -125,9 +132,9 @@ class FastLink(PumpLink):
         assert not self._is_sending, "two writers at once"
         assert data, "nothing to write"
         self._check()
-        self.sends += 1
+        self._count()
         taken = min(len(data), self.room)
-        taken = max(0, min(taken, self.bite(taken)))
+        taken = min(taken, max(1, self.bite(taken)))
         self.waiting += data[:taken]
         return taken
 

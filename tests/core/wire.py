@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import attrs
 import cbor2
 
 Kind = Literal[
-    "welcome", "subscribed", "unsubscribed", "pong", "refused", "data", "snapshot", "gap", "drop", "slow", "bye", "beat"
+    "welcome",
+    "subscribed",
+    "unsubscribed",
+    "pong",
+    "refused",
+    "data",
+    "snapshot",
+    "gap",
+    "drop",
+    "slow",
+    "bye",
+    "beat",
 ]
 
 
@@ -31,7 +42,8 @@ class WebSocketReader:
 
     def __init__(self, *, is_cbor: bool = False) -> None:
         self._buffer = bytearray()
-        self._first, self._loads = (0x82, cbor2.loads) if is_cbor else (0x81, json.loads)
+        self._first = 0x82 if is_cbor else 0x81
+        self._loads: Callable[[bytes], Any] = cbor2.loads if is_cbor else json.loads
 
     def feed(self, data: bytes) -> Iterator[tuple[Any, str | None]]:
         buffer = self._buffer
@@ -69,7 +81,9 @@ class EventReader:
             assert self._buffer[end + 2 + size : end + 4 + size] == b"\r\n"
             del self._buffer[: end + 4 + size]
             assert block.endswith(b"\n\n")
-            fields = dict(line.split(": ", 1) for line in block.decode().splitlines() if line and line[0] != ":")
+            fields = dict(
+                line.split(": ", 1) for line in block.decode().splitlines() if line and line[0] != ":"
+            )
             if fields:
                 assert fields["id"], "an empty id makes a browser forget where it was"
                 yield json.loads(fields["data"]), fields["id"]
@@ -98,7 +112,9 @@ def _understand_v2(body: dict[str, Any]) -> Told:
     if body.get("method") == "pong":
         return Told("pong", body)
     data = body.get("data", {})
-    kind: Kind = "subscribed" if "subscribed" in data else "unsubscribed" if "unsubscribed" in data else "refused"
+    kind: Kind = (
+        "subscribed" if "subscribed" in data else "unsubscribed" if "unsubscribed" in data else "refused"
+    )
     return Told(kind, body, data=data)
 
 

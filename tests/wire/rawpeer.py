@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 #: For anything that must come: generous, since nothing here measures time.
-PATIENCE = 30.0
+PATIENCE = 10.0
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -37,8 +37,12 @@ class RawPeer:
         if receive_buffer:  # before connecting, so that the window is small from the start
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(address)
         self.buffer = b""
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> RawPeer:
         return self

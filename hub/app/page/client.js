@@ -13,9 +13,10 @@
  *   latency      ms from an event's `ts` to here, median of the last second;  `roundTrip`: ms, by ping
  */
 
-import { chooseChannels, USUAL_LIMIT } from "./channels.js";
+import { chooseChannels } from "./channels.js";
 import { HubClock, Latency } from "./clock.js";
-import { PollLink, SseLink, WebSocketLink } from "./links.js";
+import { toFrame } from "./frames.js";
+import { PollLink, SseLink, WebSocketLink, whyRefused } from "./links.js";
 import { Positions } from "./positions.js";
 
 /** From the best to the one that gets through everywhere. */
@@ -54,7 +55,7 @@ export class LiveClient {
   #positions = new Positions();
   #listeners = new Set();
   #focus = null;
-  #limits = { tried: USUAL_LIMIT, known: null };
+  #limits = { websocket: Infinity, sse: Infinity, poll: Infinity }; // channels, as far as the hub has said
   #failures = 0;
   #retryTimer = null;
   #rejected = 0; // tries that failed while plain HTTP worked
@@ -74,8 +75,9 @@ export class LiveClient {
     return this.#positions.counts;
   }
 
+  /** How many channels the hub lets this connection follow; Infinity while it has not refused any. */
   get limit() {
-    return this.#limits.known;
+    return this.#limits[this.using];
   }
 
   /** The position in a channel: `{epoch, seq}`, or undefined. */
@@ -112,6 +114,31 @@ export class LiveClient {
   focusOn(channel) {
     this.#focus = channel;
     this.#choose();
+  }
+
+  /** The newest events of a channel that the hub still has, at most `limit`; [] where it cannot be had. */
+  async history(channel, limit) {
+    try {
+      const head = (this.listing?.channels.get(channel)?.seq ?? 0) + 1; // one more may have come
+      const position = this.#positions.get(channel)?.seq ?? 0;
+      const url = new URL(`/history/${encodeURIComponent(channel)}`, this.#base);
+      url.search = `after=${Math.max(0, Math.max(head, position) - limit)}&limit=${limit}`;
+      const { events } = await (await fetch(url)).json();
+      return events.map(toFrame).filter((frame) => frame !== null);
+    } catch {
+      return [];
+    }
+  }
+
+  /** The first of `channels` that there may be on this hub, or undefined. */
+  async firstAllowed(channels) {
+    for (const channel of channels) {
+      const response = await fetch(new URL(`/history/${encodeURIComponent(channel)}?limit=1`, this.#base)).catch(
+        () => null,
+      );
+      if (response?.ok) return channel;
+    }
+    return undefined;
   }
 
   /** Ends the waiting between two tries. */
@@ -156,8 +183,7 @@ export class LiveClient {
     link.close();
     this.#link = null;
     this.#failures += 1;
-    if (limit !== null) this.#limits.known = limit;
-    if (refused) this.refused.set(refused.channel, refused.msg);
+    if (this.#learn(limit, refused)) return this.#connect();
     if (FATAL_CODES.has(code)) return this.#stop(msg);
     this.reason = msg || this.#farewell?.msg || "";
     this.#retryIn(retryAfterMs ?? this.#farewell?.retryAfterMs);
@@ -179,6 +205,19 @@ export class LiveClient {
     this.#link.open([...this.watched], this.#base);
   }
 
+  /** Takes note of what the hub will not serve; whether a try without that is worth it. */
+  #learn(limit, refused) {
+    if (limit !== null && limit < this.watched.size && limit > 0) {
+      // Both are one request over HTTP, so what holds for one holds for the other.
+      if (this.using === "websocket") this.#limits.websocket = limit;
+      else this.#limits.sse = this.#limits.poll = limit;
+      return true;
+    }
+    if (refused === null || !this.watched.has(refused.channel)) return false;
+    this.refused.set(refused.channel, refused.msg);
+    return true;
+  }
+
   /** `advice`: when the hub says that we may come back, in ms. */
   #retryIn(advice) {
     const step = BACKOFF_S[Math.min(this.#failures, BACKOFF_S.length) - 1];
@@ -197,6 +236,11 @@ export class LiveClient {
   /** When the hub answers but this transport does not get through, the next one is tried. */
   async #stepDown() {
     if (this.#wasOpen) return;
+    if (this.using === "sse") {
+      const { limit = null, refused = null } = await whyRefused(this.#base, [...this.watched]);
+      if (this.#link !== null) return;
+      if (this.#learn(limit, refused)) return this.#connect();
+    }
     if (!(await this.#refresh({ always: true }))) {
       this.#rejected = 0;
       return;
@@ -253,9 +297,7 @@ export class LiveClient {
   #choose({ isSettled = true } = {}) {
     if (this.listing === null) return;
     const listed = new Map([...this.listing.channels].filter(([channel]) => !this.refused.has(channel)));
-    // /live answers in part, so there it is tried how many channels we may have.
-    const limit = this.#limits.known ?? (this.using === "websocket" ? Infinity : this.#limits.tried);
-    const chosen = new Set(chooseChannels(listed, this.watched, this.#focus, limit));
+    const chosen = new Set(chooseChannels(listed, this.watched, this.#focus, this.limit));
     const added = [...chosen].filter((channel) => !this.watched.has(channel));
     const removed = [...this.watched].filter((channel) => !chosen.has(channel));
     this.watched = chosen;
@@ -284,12 +326,11 @@ export class LiveClient {
 
   #settle({ channels, errors, positions }) {
     for (const channel of channels) this.#positions.subscribed(channel, positions[channel]);
-    this.#limits.tried = Math.max(this.#limits.tried, this.watched.size);
     for (const { channel, code, msg } of errors) {
       this.watched.delete(channel);
       if (code !== 40003) this.refused.set(channel, msg);
     }
-    if (errors.some(({ code }) => code === 40003)) this.#limits.known = this.watched.size;
+    if (errors.some(({ code }) => code === 40003)) this.#limits.websocket = this.watched.size;
   }
 
   #take(frame) {
@@ -307,7 +348,16 @@ export class LiveClient {
     const { lost, repeated, events } = this.counts;
     const at = this.#last && { channel: this.#last.channel, seq: this.#last.seq };
     const before = { lost, repeated, events };
-    this.handover = { from, to, at, before, channels: this.watched.size, wentOn: new Set(), ms: null, begun: Date.now() };
+    this.handover = {
+      from,
+      to,
+      at,
+      before,
+      channels: this.watched.size,
+      wentOn: new Set(),
+      ms: null,
+      begun: Date.now(),
+    };
   }
 
   #notice(frame) {

@@ -35,14 +35,6 @@ export function updateRows(parent, items, make, update) {
   items.forEach((item, index) => update(parent.children[index], item, index));
 }
 
-/** A curve of `values` in a box of width x height, from the left to the right. */
-export function curve(values, width, height, low = Math.min(...values), high = Math.max(...values)) {
-  const span = high - low || 1;
-  const step = width / Math.max(1, values.length - 1);
-  const y = (value) => (height - 1 - ((value - low) / span) * (height - 2)).toFixed(1);
-  return values.map((value, index) => `${index ? "L" : "M"}${(index * step).toFixed(1)} ${y(value)}`).join("");
-}
-
 /** A small picture of a series: a line with its area below. */
 export class Sparkline {
   #width;
@@ -61,9 +53,15 @@ export class Sparkline {
     );
   }
 
-  draw(values, low, high) {
-    const path = curve(values, this.#width, this.#height, low, high);
+  /** The newest value is at the right; there is room for `places` of them. */
+  draw(values, { low = Math.min(...values), high = Math.max(...values), places = values.length } = {}) {
+    if (values.length < 2) return;
+    const [width, height] = [this.#width, this.#height];
+    const step = width / (places - 1);
+    const x = (index) => (width - (values.length - 1 - index) * step).toFixed(1);
+    const y = (value) => (height - 1 - ((value - low) / (high - low || 1)) * (height - 2)).toFixed(1);
+    const path = values.map((value, index) => `${index ? "L" : "M"}${x(index)} ${y(value)}`).join("");
     this.#line.setAttribute("d", path);
-    this.#area.setAttribute("d", `${path}L${this.#width} ${this.#height}L0 ${this.#height}Z`);
+    this.#area.setAttribute("d", `${path}L${width} ${height}L${x(0)} ${height}Z`);
   }
 }

@@ -23,7 +23,9 @@ export const signed = (text) => (/^[-–0]/.test(text) ? text : `+${text}`);
 /** `change` of `open` in percent, with its sign; "" where that is no number. */
 export function percent(change, open) {
   const ratio = (Number(change) / Number(open)) * 100;
-  return Number.isFinite(ratio) ? `${ratio < 0 ? "" : "+"}${ratio.toFixed(ratio > -10 && ratio < 10 ? 2 : 1)} %` : "";
+  if (!Number.isFinite(ratio)) return "";
+  const text = ratio.toFixed(Math.abs(ratio) < 0.1 ? 3 : 2);
+  return Number(text) === 0 ? "0.000 %" : `${ratio < 0 ? "" : "+"}${text} %`;
 }
 
 export const decimals = (text) => String(text).split(".")[1]?.length ?? 0;

@@ -33,7 +33,9 @@ export class Frame {
 /** The event in `text`, or null for what is not a valid envelope. */
 export function readFrame(text) {
   const head = HEAD.exec(text);
-  return head === null ? toFrame(parse(text)) : new Frame(head[1], head[2], Number(head[3]), Number(head[4]), { text });
+  return head === null
+    ? toFrame(parse(text))
+    : new Frame(head[1], head[2], Number(head[3]), Number(head[4]), { text });
 }
 
 /** The event in a parsed envelope, or null. */

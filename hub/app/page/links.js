@@ -13,10 +13,10 @@ const COMMAND_SIZE = 3900;
 /** A cursor longer than this is not sent back: the hub takes 2 KB. */
 const CURSOR_SIZE = 2000;
 const POLL_WAIT = 25;
-/** Milliseconds between an answer and the next poll, so that a busy hub is asked for batches; a big answer
- * says that there is more, so then at once. */
+/** Milliseconds between an answer and the next poll, so that a busy hub is asked for batches. An answer of more
+ * than some events a channel says that we lag (the hub gives each channel a share), so then at once. */
 const POLL_PAUSE = 100;
-const BIG_ANSWER = 200;
+const BIG_SHARE = 2;
 
 const encoder = new TextEncoder();
 
@@ -98,7 +98,9 @@ export class SseLink {
   open(channels, base) {
     this.#base = base;
     if (!channels.length) return this.#owner.opened(this); // nothing to ask for yet
-    this.#source = new EventSource(streamUrl("/sse", base, { channels: channels.join(","), lastSeq: this.#owner.positions(channels) }));
+    this.#source = new EventSource(
+      streamUrl("/sse", base, { channels: channels.join(","), lastSeq: this.#owner.positions(channels) }),
+    );
     this.#source.onopen = () => this.#owner.opened(this);
     this.#source.onmessage = ({ data }) => this.#receive(readFrame(data));
     this.#source.onerror = () => this.#owner.broken(this, this.#lastWords);
@@ -167,7 +169,7 @@ export class PollLink {
       for (let wait = 0; !signal.aborted; wait = POLL_WAIT) {
         const events = await this.#poll(signal, wait);
         if (events === null) return;
-        await pause(events >= BIG_ANSWER ? 0 : POLL_PAUSE);
+        await pause(events > BIG_SHARE * this.#channels.length ? 0 : POLL_PAUSE);
       }
     } catch {
       if (!signal.aborted) this.#owner.broken(this, {});
@@ -178,12 +180,17 @@ export class PollLink {
   async #poll(signal, wait) {
     const channels = this.#channels;
     const lastSeq = this.#cursor === null ? this.#owner.positions(channels) : {};
-    const url = streamUrl("/poll", this.#base, { channels: channels.join(","), cursor: this.#cursor, lastSeq, wait });
+    const url = streamUrl("/poll", this.#base, {
+      channels: channels.join(","),
+      cursor: this.#cursor,
+      lastSeq,
+      wait,
+    });
     const response = await fetch(url, { signal, cache: "no-store" });
     const body = await response.json();
     if (signal.aborted) return null;
     if (!response.ok) {
-      this.#owner.broken(this, refusal(response, body));
+      this.#owner.broken(this, refusal(response, body, channels.length));
       return null;
     }
     if (wait === 0) this.#owner.opened(this);
@@ -194,11 +201,25 @@ export class PollLink {
   }
 }
 
+/** An EventSource that is refused does not say why. A poll for the same channels is refused for the same reason. */
+export async function whyRefused(base, channels) {
+  try {
+    const response = await fetch(streamUrl("/poll", base, { channels: channels.join(","), wait: 0 }), {
+      cache: "no-store",
+    });
+    return response.ok ? {} : refusal(response, await response.json(), channels.length);
+  } catch {
+    return {};
+  }
+}
+
 /** What an answer in JSON says about why it is not what was asked for. */
-function refusal(response, { code, msg, channel }) {
+function refusal(response, { code, msg, channel }, size) {
   const retryAfter = Number(response.headers.get("retry-after"));
-  const limit = code === 40003 ? Number(/at most (\d+)/.exec(msg)?.[1]) || null : null;
-  const refused = channel === undefined ? null : { channel, code, msg };
+  const isTooMany = code === 40003;
+  // Too many in number, or for a cursor to hold; the latter depends on their names, so it is felt for.
+  const limit = isTooMany ? Number(/at most (\d+)/.exec(msg)?.[1]) || size - Math.ceil(size / 32) : null;
+  const refused = channel === undefined || isTooMany ? null : { channel, msg };
   return { msg, limit, refused, retryAfterMs: retryAfter ? retryAfter * 1000 : undefined };
 }
 

@@ -52,7 +52,8 @@ export class Positions {
     if (frame.event === "gap") return this.#gap(position, frame.data);
     if (frame.event === "backpressure_drop") return this.#drop(position, frame.data);
     if (position.next !== undefined) this.#restart(position, position.next);
-    const isNews = frame.event === "snapshot" ? this.#snapshot(position, frame.seq) : this.#step(position, frame.seq);
+    const isNews =
+      frame.event === "snapshot" ? this.#snapshot(position, frame.seq) : this.#step(position, frame.seq);
     if (isNews) this.counts.events += 1;
     return isNews;
   }

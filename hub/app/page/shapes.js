@@ -66,7 +66,11 @@ const sum = (levels) => levels.slice(0, BALANCE_LEVELS).reduce((total, [, amount
 function book() {
   const [bid, ask] = [span("num strong up"), span("num strong down")];
   const bar = span("fill");
-  const balance = el("span", { class: "balance", title: `amounts of the best ${BALANCE_LEVELS} levels, bids against asks` }, bar);
+  const balance = el(
+    "span",
+    { class: "balance", title: `amounts of the best ${BALANCE_LEVELS} levels, bids against asks` },
+    bar,
+  );
   const update = ({ bids, asks }) => {
     setText(bid, bids.length ? decimal(bids[0][0]) : "–");
     setText(ask, asks.length ? decimal(asks[0][0]) : "–");
@@ -82,7 +86,8 @@ function trades() {
     const list = tradesOf(data);
     const trade = list.at(-1);
     setText(side, trade.side);
-    for (const element of [side, price]) setAttribute(element, "data-move", trade.side === "sell" ? "down" : "up");
+    for (const element of [side, price])
+      setAttribute(element, "data-move", trade.side === "sell" ? "down" : "up");
     setText(price, decimal(trade.price));
     setText(amount, decimal(trade.amount));
     setText(more, list.length > 1 ? `+${list.length - 1} more` : "");
@@ -166,6 +171,12 @@ export class Summary {
       this.#update = update;
     }
     this.#update(data);
+  }
+
+  /** The channel has trouble instead of a value. */
+  fail(errorCode) {
+    this.#shape = "error";
+    this.element.replaceChildren(span("strong down", errorCode));
   }
 
   say(text) {

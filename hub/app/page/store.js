@@ -10,7 +10,7 @@ const SMOOTHING = 3;
 const QUEUE_SIZE = 200;
 
 class Rate {
-  samples = new Array(RATE_SAMPLES).fill(0);
+  samples = [];
   #count = 0;
 
   add() {
@@ -19,12 +19,13 @@ class Rate {
 
   settle(seconds) {
     this.samples.push(this.#count / seconds);
-    this.samples.shift();
+    if (this.samples.length > RATE_SAMPLES) this.samples.shift();
     this.#count = 0;
   }
 
   get perSecond() {
-    return this.samples.slice(-SMOOTHING).reduce((sum, sample) => sum + sample, 0) / SMOOTHING;
+    const last = this.samples.slice(-SMOOTHING);
+    return last.reduce((sum, sample) => sum + sample, 0) / (last.length || 1);
   }
 }
 

@@ -19,8 +19,8 @@ function updateLevel(row, { price, amount, total, share }) {
   cells.price.dataset.price = price;
   cells.amount.dataset.amount = amount;
   setText(cells.price, decimal(price));
-  setText(cells.amount, amount);
-  setText(cells.total, total);
+  setText(cells.amount, decimal(amount));
+  setText(cells.total, decimal(total));
   row.firstElementChild.style.width = `${share * 100}%`;
 }
 
@@ -35,14 +35,18 @@ function pile(levels) {
 }
 
 export class BookView {
-  #asks = el("div", { class: "side asks" });
-  #bids = el("div", { class: "side bids" });
+  #asks = el("div", { class: "half asks" });
+  #bids = el("div", { class: "half bids" });
   #middle = el("span", { class: "num strong" });
   #spread = el("span", { class: "num faint" });
   #book = null;
 
   constructor() {
-    const head = el("div", { class: "level head" }, ...["Price", "Amount", "Total"].map((text) => el("span", {}, text)));
+    const head = el(
+      "div",
+      { class: "level head" },
+      ...["Price", "Amount", "Total"].map((text) => el("span", {}, text)),
+    );
     const middle = el("div", { class: "middle" }, this.#middle, this.#spread);
     this.element = el("div", { class: "ladder" }, head, this.#asks, middle, this.#bids);
   }
@@ -73,6 +77,9 @@ export class BookView {
     const spread = Number(ask[0]) - Number(bid[0]);
     const middle = Number(bid[0]) + spread / 2;
     setText(this.#middle, decimal(middle.toFixed(places + 1)));
-    setText(this.#spread, `spread ${decimal(spread.toFixed(places))} · ${((spread / middle) * 100).toFixed(3)} %`);
+    setText(
+      this.#spread,
+      `spread ${decimal(spread.toFixed(places))} · ${((spread / middle) * 100).toFixed(3)} %`,
+    );
   }
 }

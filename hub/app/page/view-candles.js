@@ -10,7 +10,12 @@ const [WIDTH, HEIGHT] = [400, 190];
 export class CandlesView {
   #candles = new Map();
   #closes = [];
-  #chart = svg("svg", { class: "candles", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  #chart = svg("svg", {
+    class: "candles",
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
   #high = el("span", { class: "num faint high" });
   #low = el("span", { class: "num faint low" });
   #from = el("span", { class: "num faint" });
@@ -50,7 +55,7 @@ export class CandlesView {
     this.#draw(candles);
     setText(this.#from, minuteOfDay(candles[0].openTime ?? 0));
     setText(this.#until, last.closed ? "closed" : "open");
-    if (this.#closes.length > 1) this.#way.draw(this.#closes);
+    this.#way.draw(this.#closes);
     const values = [last.open, last.high, last.low, last.close, last.vol, last.tradeCount];
     [...this.#facts.values()].forEach((fact, index) => setText(fact, decimal(values[index])));
   }
@@ -63,7 +68,9 @@ export class CandlesView {
     const step = Math.min(26, WIDTH / candles.length);
     const begin = WIDTH - step * candles.length;
     this.#chart.replaceChildren(
-      ...[0.25, 0.5, 0.75].map((part) => svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: part * HEIGHT, y2: part * HEIGHT })),
+      ...[0.25, 0.5, 0.75].map((part) =>
+        svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: part * HEIGHT, y2: part * HEIGHT }),
+      ),
       ...candles.map((candle, index) => this.#candle(candle, begin + step * (index + 0.5), step, y)),
     );
     setText(this.#high, decimal(candles.find((candle) => Number(candle.high) === high).high));
@@ -73,7 +80,13 @@ export class CandlesView {
   #candle({ open, high, low, close }, x, step, y) {
     const [top, bottom] = [Math.min(y(open), y(close)), Math.max(y(open), y(close))];
     const wick = svg("line", { class: "wick", x1: x, x2: x, y1: y(high), y2: y(low) });
-    const body = svg("rect", { class: "body", x: x - step * 0.35, width: step * 0.7, y: top, height: Math.max(1.5, bottom - top) });
+    const body = svg("rect", {
+      class: "body",
+      x: x - step * 0.35,
+      width: step * 0.7,
+      y: top,
+      height: Math.max(1.5, bottom - top),
+    });
     const group = svg("g", {}, wick, body);
     setAttribute(group, "data-move", Number(close) < Number(open) ? "down" : "up");
     return group;

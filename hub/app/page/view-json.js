@@ -26,11 +26,15 @@ function highlight(text) {
 function pretty(data) {
   const text = JSON.stringify(data, null, 2) ?? "null";
   const folded = text.replace(/\[\s+([^[\]{}]{1,60}?)\s+\]/g, (_, inner) => `[${inner.replace(/\s+/g, " ")}]`);
-  return folded.length > MAX_TEXT ? `${folded.slice(0, MAX_TEXT)}\n… ${count(folded.length - MAX_TEXT)} more characters` : folded;
+  return folded.length > MAX_TEXT
+    ? `${folded.slice(0, MAX_TEXT)}\n… ${count(folded.length - MAX_TEXT)} more characters`
+    : folded;
 }
 
 function makeEvent() {
-  const [seq, time, name, data] = ["num seq", "num faint", "faint", "mono ellipsis"].map((kind) => el("span", { class: kind }));
+  const [seq, time, name, data] = ["num seq", "num faint", "faint", "mono ellipsis"].map((kind) =>
+    el("span", { class: kind }),
+  );
   const row = el("li", {}, seq, time, name, data);
   row.cells = { seq, time, name, data };
   return row;
@@ -50,13 +54,7 @@ export class JsonView {
   #isNew = false;
 
   constructor() {
-    this.element = el(
-      "div",
-      {},
-      this.#text,
-      el("h3", {}, `Last ${EVENTS} events`),
-      this.#events,
-    );
+    this.element = el("div", {}, this.#text, el("h3", {}, `Last ${EVENTS} events`), this.#events);
   }
 
   push(frame) {

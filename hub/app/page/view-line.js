@@ -28,7 +28,7 @@ class LineView {
     if (this.#last === null) return;
     this.tell(this.#last);
     const [low, high] = [Math.min(...this.#values), Math.max(...this.#values)];
-    if (this.#values.length > 1) this.#line.draw(this.#values, low, high);
+    this.#line.draw(this.#values);
     setText(this.#high, decimal(high));
     setText(this.#low, low === high ? "" : decimal(low));
     this.#tellFacts(this.facts(this.#last));
@@ -36,7 +36,9 @@ class LineView {
 
   #tellFacts(facts) {
     if (this.#facts.children.length !== facts.length) {
-      this.#facts.replaceChildren(...facts.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", { class: "num" }))));
+      this.#facts.replaceChildren(
+        ...facts.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", { class: "num" }))),
+      );
     }
     facts.forEach(([, value], index) => setText(this.#facts.children[index].lastElementChild, decimal(value)));
   }
@@ -65,7 +67,16 @@ export class TickerView extends LineView {
   }
 
   facts({ bid, ask, high, low, vol, quoteVol, openPrice, tradeCount }) {
-    const all = { Bid: bid, Ask: ask, High: high, Low: low, Volume: vol, "Quote volume": quoteVol, Open: openPrice, Trades: tradeCount };
+    const all = {
+      Bid: bid,
+      Ask: ask,
+      High: high,
+      Low: low,
+      Volume: vol,
+      "Quote volume": quoteVol,
+      Open: openPrice,
+      Trades: tradeCount,
+    };
     return Object.entries(all).filter(([, value]) => value !== undefined);
   }
 }
@@ -77,7 +88,11 @@ export class QuoteView extends LineView {
     const sides = ["bid", "ask"].map((name) => {
       const price = el("span", { class: "num price" });
       const amount = el("span", { class: "num faint" });
-      return { price, amount, element: el("div", { class: `quote-side ${name}` }, el("span", { class: "faint" }, name), price, amount) };
+      return {
+        price,
+        amount,
+        element: el("div", { class: `quote-side ${name}` }, el("span", { class: "faint" }, name), price, amount),
+      };
     });
     super(el("div", { class: "headline quotes" }, ...sides.map(({ element }) => element)));
     this.#sides = sides;
@@ -88,7 +103,10 @@ export class QuoteView extends LineView {
   }
 
   tell({ bid, bidQty, ask, askQty }) {
-    [[bid, bidQty], [ask, askQty]].forEach(([price, amount], index) => {
+    [
+      [bid, bidQty],
+      [ask, askQty],
+    ].forEach(([price, amount], index) => {
       setText(this.#sides[index].price, decimal(price));
       setText(this.#sides[index].amount, decimal(amount));
     });
@@ -96,6 +114,9 @@ export class QuoteView extends LineView {
 
   facts({ bid, ask }) {
     const spread = Number(ask) - Number(bid);
-    return [["Spread", String(Number(spread.toPrecision(8)))], ["Spread, %", ((spread / Number(ask)) * 100).toFixed(4)]];
+    return [
+      ["Spread", String(Number(spread.toPrecision(8)))],
+      ["Spread, %", ((spread / Number(ask)) * 100).toFixed(4)],
+    ];
   }
 }

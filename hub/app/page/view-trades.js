@@ -20,7 +20,11 @@ export class TradesView {
   #told = el("span", { class: "num faint" });
 
   constructor() {
-    const head = el("div", { class: "trade head" }, ...["Time", "Price", "Amount"].map((text) => el("span", {}, text)));
+    const head = el(
+      "div",
+      { class: "trade head" },
+      ...["Time", "Price", "Amount"].map((text) => el("span", {}, text)),
+    );
     const balance = el("div", { class: "pressure" }, el("span", { class: "balance" }, this.#share), this.#told);
     this.element = el("div", {}, balance, head, this.#tape);
   }

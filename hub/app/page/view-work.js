@@ -58,8 +58,13 @@ export class JobView {
     setText(this.#told, `${Math.round(progress)} %`);
     setText(this.#stage, this.#last.stage);
     this.#bar.style.width = `${progress}%`;
-    updateRows(this.#stages, this.#seen, () => el("li"), (row, { stage, ts, progress: from }) => {
-      setText(row, `${timeOfDay(ts)}  ${stage}, from ${Math.round(from)} %`);
-    });
+    updateRows(
+      this.#stages,
+      this.#seen,
+      () => el("li"),
+      (row, { stage, ts, progress: from }) => {
+        setText(row, `${timeOfDay(ts)}  ${stage}, from ${Math.round(from)} %`);
+      },
+    );
   }
 }

@@ -1,0 +1,112 @@
+"""Follows over plain HTTP: Server-Sent Events, or long-poll."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import msgspec
+import trio
+
+from hub.app.commands.endings import ENOUGH, Ending, refused
+from hub.app.commands.envelopes import PollAnswer
+from hub.app.commands.following import Follower
+from hub.sansio.sse_parser import SseParser
+
+#: A comment comes at least every 15 s (live-envelope.md); after this many seconds the hub is not there.
+SILENCE = 30.0
+#: A hub may be configured to let a poll wait for a minute; by default it is 25 s.
+POLL_SILENCE = 90.0
+#: A hub that answers a poll with nothing, sooner than this, is not asked again before.
+POLL_PACE = 1.0
+_CONNECT_SECONDS = 10.0
+
+
+async def follow_sse(base: str, follower: Follower) -> Ending:
+    """One stream of ``/sse``, from its begin to its end."""
+    follower.ask(1)
+    try:
+        async with (
+            _client(SILENCE) as client,
+            client.stream("GET", f"{base}/sse", params=_query(follower)) as response,
+        ):
+            if response.status_code != HTTPStatus.OK:
+                return _refused(response, await response.aread())
+            return follower.ended(await _read_events(response, follower))
+    except httpx.HTTPError as error:
+        return follower.ended(_lost(error))
+
+
+async def _read_events(response: httpx.Response, follower: Follower) -> Ending:
+    parser = SseParser()
+    chunks: Any = response.aiter_bytes()  # an async generator, which its annotation does not say
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            for event in parser.feed(chunk):
+                if (ending := follower.take(event.data.encode())) is not None:
+                    return ending
+                follower.reach(event.id)
+                if not follower.wants_more:
+                    return ENOUGH
+    return Ending(reason="the hub ended the stream")
+
+
+async def follow_poll(base: str, follower: Follower) -> Ending:
+    """Polls ``/poll``, one answer after another, until one fails."""
+    follower.ask(0)
+    try:
+        async with _client(POLL_SILENCE) as client:
+            while follower.wants_more:
+                begin, is_resumed = trio.current_time(), follower.progress.cursor is not None
+                response = await client.get(f"{base}/poll", params=_query(follower))
+                if response.status_code != HTTPStatus.OK:
+                    return _refused(response, response.content)
+                answer = msgspec.json.decode(response.content, type=PollAnswer)
+                follower.connected()
+                for raw in answer.events:
+                    follower.take(bytes(raw))
+                follower.reach(answer.cursor)
+                if is_resumed and not answer.events:
+                    await trio.sleep_until(begin + POLL_PACE)
+    except httpx.HTTPError as error:
+        return _lost(error)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Ending(reason=f"not the answer of a hub: {error}", is_final=True)
+    return ENOUGH
+
+
+def _client(silence: float) -> httpx.AsyncClient:
+    # As on the WebSocket: the system's certificates, nobody's proxy.
+    return httpx.AsyncClient(
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
+        headers={"accept-encoding": "identity", "cache-control": "no-store"},
+    )
+
+
+def _query(follower: Follower) -> dict[str, str]:
+    query = {"channels": ",".join(follower.channels)}
+    if follower.progress.cursor is not None:
+        query["cursor"] = follower.progress.cursor
+    if follower.progress.last_seq:
+        query["lastSeq"] = msgspec.json.encode(follower.progress.last_seq).decode()
+    return query
+
+
+def _refused(response: httpx.Response, body: bytes) -> Ending:
+    return refused(
+        response.status_code, {name.lower(): text for name, text in response.headers.items()}, body
+    )
+
+
+def _lost(error: httpx.HTTPError) -> Ending:
+    text = str(error) or type(error).__name__
+    return Ending(
+        reason=f"cannot connect: {text}"
+        if isinstance(error, httpx.ConnectError)
+        else f"connection lost: {text}"
+    )
