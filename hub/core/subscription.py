@@ -122,15 +122,16 @@ class Subscription:
         if not self._round:
             self.promised = self.channel.log.head_seq
 
-    def drop_excess(self) -> int:
-        """Applies the lag limit and the buffer's end, in O(1); returns how many more events the client loses."""
+    def drop_excess(self, *, is_slow: bool) -> int:
+        """Applies the buffer's end and, for a client that is slow, the lag limit, in O(1); returns how many more
+        events it loses."""
         log, policy = self.channel.log, self.channel.policy
         floor = max(self.position, self.promised)
         start, end = self.skip or (floor, floor)
         known = end - start
         if self.position + 1 < log.first_seq:  # the buffer itself has moved on
             start, end = self.position, max(end, log.first_seq - 1)
-        if policy.lag_limit and not self._round and log.head_seq - end > policy.lag_limit:
+        if is_slow and policy.lag_limit and not self._round and log.head_seq - end > policy.lag_limit:
             end = log.head_seq - policy.lag_limit
         if end > start:
             end = max(end, self._rejoins_at)

@@ -131,7 +131,7 @@ class Writer:
     def drop_excess(self) -> None:
         """Lets go of what a client that is not taking data has lost."""
         if math.isfinite(self.blocked_since):
-            lost = sum(subscription.drop_excess() for subscription in self._subscriptions.values())
+            lost = sum(sub.drop_excess(is_slow=True) for sub in self._subscriptions.values())
             if lost:
                 self._on_drop(lost)
 
@@ -192,7 +192,8 @@ class Writer:
 
     def _gather(self, subscriptions: Iterable[Subscription]) -> list[Piece]:
         due = [subscription for subscription in subscriptions if subscription.is_due]
-        lost = sum(subscription.drop_excess() for subscription in due if not subscription.is_intact)
+        is_slow = math.isfinite(self.blocked_since)
+        lost = sum(sub.drop_excess(is_slow=is_slow) for sub in due if not sub.is_intact)
         if lost:
             self._on_drop(lost)  # which may mute us
         control = [Piece(frame, "control") for frame in self.outbox]

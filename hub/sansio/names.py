@@ -44,6 +44,9 @@ def check_pattern(pattern: str) -> None:
             raise ValueError(
                 f"unknown hole {{{hole[1]}}}; known are {', '.join(f'{{{name}}}' for name in _HOLES)} and *"
             )
+    holes = [hole[1] for hole in _HOLE.finditer(pattern) if hole[1]]
+    if len(holes) != len(set(holes)):
+        raise ValueError("a hole can be there once")
     literal = _HOLE.sub("", pattern)
     if not pattern or (literal and not re.fullmatch(r"[A-Za-z0-9_.:@-]+", literal)):
         raise ValueError("a channel's name has only the characters A-Z a-z 0-9 _ - . : @")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +11,8 @@ import msgspec
 
 #: A payload nested deeper than this would break some client's parser, if not ours.
 MAX_DEPTH = 64
+#: Shorter ones fit into a double.
+_LONG_INTEGER = re.compile(rb"[0-9]{309}")
 
 
 class BadPayload(ValueError):
@@ -27,12 +31,20 @@ def check_payload(raw: bytes) -> bytes:
         raise BadPayload(f"invalid JSON: {error}") from None
     except RecursionError:
         raise BadPayload(f"nested deeper than {MAX_DEPTH} levels") from None
+    if _LONG_INTEGER.search(raw) and _has_huge_integer(value):
+        raise BadPayload("a number is beyond what a double can hold")
     # Brackets bound the depth from above, and counting them is fast; few payloads need the real look.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise BadPayload(f"nested deeper than {MAX_DEPTH} levels")
     if b"\n" in raw or b"\r" in raw:
         return msgspec.json.format(raw, indent=-1)
     return raw
+
+
+def _has_huge_integer(value: Any) -> bool:
+    if isinstance(value, int):
+        return abs(value) > sys.float_info.max
+    return isinstance(value, (list, dict)) and any(map(_has_huge_integer, _children(value)))
 
 
 def _depth(value: Any) -> int:

@@ -5,6 +5,7 @@ Every function is pure: it turns values into the bytes of one message, or a mess
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,7 +137,15 @@ _CBOR_ERRORS = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, Recursi
 
 
 def _decode_cbor(message: bytes) -> Any:
-    return cbor2.loads(message, max_depth=strict_json.MAX_DEPTH, allow_duplicate_keys=False)
+    stream = io.BytesIO(message)
+    # cbor2 6.3 counts the outermost container as depth 0, and reads ahead unless told not to.
+    decoder = cbor2.CBORDecoder(
+        stream, max_depth=strict_json.MAX_DEPTH - 1, allow_duplicate_keys=False, read_size=1
+    )
+    value = decoder.decode()
+    if stream.tell() != len(message):
+        raise ValueError("more than one item")
+    return value
 
 
 def _to_cbor(message: bytes) -> bytes:

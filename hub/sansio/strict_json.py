@@ -13,7 +13,7 @@ MAX_DEPTH = 32
 
 
 class MalformedJson(ValueError):
-    """Not JSON, or JSON with a duplicate key, NaN, Infinity or too deep a nesting."""
+    """Not JSON, or JSON with a duplicate key, NaN, Infinity, a lone surrogate or too deep a nesting."""
 
 
 def loads(text: str) -> Any:
@@ -27,7 +27,18 @@ def loads(text: str) -> Any:
     except ValueError as error:
         raise MalformedJson(f"invalid JSON: {error}") from None
     check_depth(value)
+    # An escaped lone surrogate is the one thing that a decoded text holds and UTF-8 cannot.
+    if "\\u" in text and not _is_encodable(value):
+        raise MalformedJson("a lone surrogate is not text")
     return value
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_depth(value: Any) -> None:

@@ -44,6 +44,13 @@ def hub() -> Iterator[HubProcess]:
 
 
 @pytest.fixture(scope="module")
+def modules(browser: Browser, market: HubProcess) -> Iterator[Page]:
+    """A page whose modules can be had one by one."""
+    with browser.open(market.public_url) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
 def market() -> Iterator[HubProcess]:
     with running_hub(ROOT / "conf" / "demo.toml", "server.drain_window=0") as hub:
         yield hub
@@ -147,6 +154,26 @@ def test_empty_hub_says_how_to_begin(browser: Browser, hub: HubProcess) -> None:
         assert page.evaluate("document.getElementById('empty').hidden")
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_channel_that_comes_later_shows_its_last_value(
+    browser: Browser, hub: HubProcess, transport: str
+) -> None:
+    publish(hub, *numbered(["state:old", "event:old"], range(3)))
+    with browser.open(hub.public_url) as page:
+        wait_followed(page, ["state:old", "event:old"])
+        switch(page, transport)
+        wait_connected(page, transport)
+        publish(hub, *numbered(["state:new", "event:new"], range(7)))
+        for channel in ("state:old", "event:old", "state:new", "event:new"):
+            n = 6 if channel.endswith("new") else 2
+            page.wait_for(
+                f"""document.querySelector("{row(channel)} .value")?.textContent === '{{"n":{n}}}'"""
+            )
+        publish(hub, *numbered(["state:new", "event:new"], range(7, 9)))
+        page.wait_for("['state:new', 'event:new'].every((name) => live.position(name)?.seq === 9)")
+        assert page.attributes("#proof") == {"lost": "0", "repeated": "0"}
+
+
 def test_filter_and_keys(browser: Browser, hub: HubProcess) -> None:
     publish(hub, *numbered(["state:apple", "state:pear", "event:apple"], range(1)))
     with browser.open(hub.public_url) as page:
@@ -243,7 +270,10 @@ def test_more_channels_than_are_allowed(browser: Browser) -> None:
                 left_out = page.evaluate(
                     "document.querySelector('#groups li[data-followed=false]').dataset.channel"
                 )
-                assert "not subscribed: 5" in page.text(row(left_out))
+                assert page.text(f"{row(left_out)} .age") == "off"
+                assert page.call("getAttribute", f"{row(left_out)} button", "title").startswith(
+                    "not subscribed: 5"
+                )
                 page.click(f"{row(left_out)} button")
                 page.wait_for(f"document.querySelector(\"{row(left_out)}\").dataset.followed === 'true'")
                 wait_connected(page, transport)
@@ -303,9 +333,7 @@ def test_transport_that_does_not_get_through_is_left(browser: Browser, hub: HubP
         ),
     ],
 )
-def test_sequence_is_proved(
-    browser: Browser, hub: HubProcess, events: list[Any], counts: dict[str, int]
-) -> None:
+def test_sequence_is_proved(modules: Page, events: list[Any], counts: dict[str, int]) -> None:
     frames = [
         {"channel": "a", "event": event, "seq": seq, "data": rest[0] if rest else {}}
         for event, seq, *rest in events
@@ -316,20 +344,18 @@ def test_sequence_is_proved(
         for (const frame of {json.dumps(frames)}) positions.accept(frame);
         return positions.counts;
     }})"""
-    with browser.open(hub.public_url) as page:
-        found = page.evaluate(program)
+    found = modules.evaluate(program)
     assert {name: count for name, count in found.items() if count} == counts
 
 
-def test_no_more_is_followed_than_a_url_can_name(browser: Browser, hub: HubProcess) -> None:
+def test_no_more_is_followed_than_a_url_can_name(modules: Page) -> None:
     program = """import('/channels.js').then(({ chooseChannels }) => {
         const listed = new Map(Array.from({ length: 300 }, (_, n) => [`t${n % 3}:${'x'.repeat(40)}${n}`, {}]));
         const all = chooseChannels(listed, new Set(), null, Infinity);
         const focus = [...listed.keys()].at(-1);
         return [all, chooseChannels(listed, new Set(all), focus, 10), focus];
     })"""
-    with browser.open(hub.public_url) as page:
-        every, few, focus = page.evaluate(program)
+    every, few, focus = modules.evaluate(program)
     assert 40 < len(every) < 80
     assert {name.partition(":")[0] for name in every[:3]} == {"t0", "t1", "t2"}
     assert few == [focus, *every[:9]]

@@ -62,7 +62,7 @@ def half_open(hub: HubProcess, choose: random.Random) -> None:
 
 def never_reading(hub: HubProcess, choose: random.Random) -> None:
     """Takes all there is of a long replay, and reads none of it."""
-    replay = f"channels=replay:big&lastSeq=%7B%22replay:big%22:0%7D"
+    replay = "channels=replay:big&lastSeq=%7B%22replay:big%22:0%7D"
     with RawPeer(hub.address, receive_buffer=2048) as peer:
         kind = choose.randrange(3)
         if kind == 0:
@@ -160,7 +160,7 @@ def run_attack(hub: HubProcess, attack: Attack, *, threads: int) -> None:
     bystander = Bystander(hub)
     bystander.start()
     stop = time.monotonic() + ATTACK
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def keep_attacking(seed: int) -> None:
         choose = random.Random(seed)
@@ -169,7 +169,7 @@ def run_attack(hub: HubProcess, attack: Attack, *, threads: int) -> None:
                 attack(hub, choose)
             except (OSError, EOFError, AssertionError):  # whatever the hub thinks of it
                 pass
-            except BaseException as failure:
+            except Exception as failure:
                 failures.append(failure)
                 return
 

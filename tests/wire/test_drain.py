@@ -34,7 +34,7 @@ def test_websockets_are_told_and_closed_with_1001(leaving: HubProcess) -> None:
         for peer in peers:
             events, code, reason = peer.read_to_close()
             last = events[-1]
-            told = last["data"] if "data" in last else last
+            told = last.get("data", last)
             assert last["event"] == "disconnecting" and code == told["code"] == 1001
             assert told["msg"] and reason == told["msg"] and 0 <= told["retryAfterMs"] <= 3000
             spread.add(told["retryAfterMs"])

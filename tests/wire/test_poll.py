@@ -93,6 +93,7 @@ def test_a_channel_that_joins_waits_from_the_request_on(hub: HubProcess, http: h
 
 def hub_has_polls(hub: HubProcess, count: int) -> None:
     """Returns when so many polls wait."""
+    text = ""
     with httpx.Client(trust_env=False) as client:
         for _ in range(3000):
             text = client.get(f"{hub.admin_url}/metrics").text

@@ -291,4 +291,4 @@ def check_arrival(hub: HubProcess, publisher: Publisher, http: httpx.Client, cha
         connection.recv(PATIENCE)
         connection.send(cbor2.dumps({"method": "subscribe", "params": [channel], "id": 1, "lastSeq": {channel: 0}}))
         connection.recv(PATIENCE)
-        assert cbor2.loads(connection.recv(PATIENCE))["data"] == json.loads(arrives)
+        assert cbor2.loads(connection.recv(PATIENCE, decode=False))["data"] == json.loads(arrives)

@@ -12,7 +12,7 @@ import pytest
 from tests.hub_process import HubProcess, running_hub
 from tests.wire.conftest import CONFIG
 from tests.wire.publishing import Publisher
-from tests.wire.readers import PollReader, Progress, SseReader, WebSocketReader
+from tests.wire.readers import PollReader, Progress, Reader, SseReader, WebSocketReader
 
 Naming = Callable[[str], str]
 EVENTS = 6000
@@ -33,9 +33,10 @@ class SlowReader(threading.Thread):
         super().__init__()
         self.progress = Progress()
         self.channels = channels
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         self._random = random.Random(seed)
         address, options = hub.address, {"by_cursor": True}
+        self.reader: Reader
         if kind == "poll":
             self.reader = PollReader(address, "live", channels, self.progress, **options)
             self.reader.read(1)
@@ -50,7 +51,7 @@ class SlowReader(threading.Thread):
                 if self._random.random() < 0.02:
                     time.sleep(self._random.random() * 0.2)  # the slowness itself
                 self.reader.read(1)
-        except BaseException as failure:
+        except Exception as failure:
             self.failure = failure
         finally:
             self.reader.close()

@@ -108,7 +108,7 @@ def test_every_id_resumes_right_after_its_event(http: httpx.Client, publisher: P
     for round_ in range(3):
         for channel in channels:
             publisher.publish(channel, round_)
-    seen_from = {channel: 0 for channel in (channels[0], channels[2])}
+    seen_from = dict.fromkeys((channels[0], channels[2]), 0)
     ids, events = [], []
     with open_sse(http, ",".join(channels), lastSeq=json.dumps(seen_from)) as stream:
         for _ in range(8):

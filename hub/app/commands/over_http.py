@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import aclosing
+from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 import msgspec
@@ -14,7 +14,7 @@ import trio
 from hub.app.commands.endings import ENOUGH, Ending, refused
 from hub.app.commands.envelopes import PollAnswer
 from hub.app.commands.following import Follower
-from hub.sansio.sse_parser import SseParser
+from hub.sansio.sse_parser import ServerSentEvent, SseParser
 
 #: A comment comes at least every 15 s (live-envelope.md); after this many seconds the hub is not there.
 SILENCE = 30.0
@@ -42,16 +42,24 @@ async def follow_sse(base: str, follower: Follower) -> Ending:
 
 async def _read_events(response: httpx.Response, follower: Follower) -> Ending:
     parser = SseParser()
-    chunks: Any = response.aiter_bytes()  # an async generator, which its annotation does not say
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            for event in parser.feed(chunk):
-                if (ending := follower.take(event.data.encode())) is not None:
-                    return ending
-                follower.reach(event.id)
-                if not follower.wants_more:
-                    return ENOUGH
-    return Ending(reason="the hub ended the stream")
+    ending = None
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_bytes():
+            ending = ending or _take_events(parser.feed(chunk), follower)
+            if ending is not None:
+                # Not `break`: httpx's generators would be left to the garbage collector. Cancelled, they end.
+                scope.cancel()
+    return ending or Ending(reason="the hub ended the stream")
+
+
+def _take_events(events: Iterable[ServerSentEvent], follower: Follower) -> Ending | None:
+    for event in events:
+        if (ending := follower.take(event.data.encode())) is not None:
+            return ending
+        follower.reach(event.id)
+        if not follower.wants_more:
+            return ENOUGH
+    return None
 
 
 async def follow_poll(base: str, follower: Follower) -> Ending:
@@ -78,10 +86,15 @@ async def follow_poll(base: str, follower: Follower) -> Ending:
     return ENOUGH
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reads some hundred files, so not for each connection
+
+
 def _client(silence: float) -> httpx.AsyncClient:
     # As on the WebSocket: the system's certificates, nobody's proxy.
     return httpx.AsyncClient(
-        verify=ssl.create_default_context(),
+        verify=_certificates(),
         trust_env=False,
         timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
         headers={"accept-encoding": "identity", "cache-control": "no-store"},

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    DisconnectionTimeout,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+import trio.abc
 
 from hub.app.commands.endings import ENOUGH, Ending, closed, refused
 from hub.app.commands.following import Follower
 from hub.app.commands.progress import Progress
-from hub.app.commands.urls import websocket_url
+from hub.app.commands.websocket_client import ABNORMAL, Closed, Rejected, WebSocketClient
 
 #: The largest message that a hub takes by default (stream-v2.md, "Client to server").
 MESSAGE_SIZE = 4096
@@ -31,51 +25,68 @@ _CONNECT_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 
 
-async def follow(base: str, follower: Follower) -> Ending:
+async def follow_websocket(base: str, follower: Follower) -> Ending:
     """One connection, from its begin to its end."""
-    ending = None
     try:
-        async with open_websocket_url(
-            f"{websocket_url(base)}/live",
-            max_message_size=LARGEST_EVENT,
-            connect_timeout=_CONNECT_SECONDS,
-            disconnect_timeout=_CLOSE_SECONDS,
-        ) as connection:
-            ending = await _converse(connection, follower)
-    except DisconnectionTimeout:
-        pass  # the hub does not answer our close: it is gone all the same
-    except ConnectionRejected as rejected:
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in rejected.headers
-        }
-        ending = refused(rejected.status_code, headers, rejected.body or b"")
-    except HandshakeError as error:
-        ending = Ending(reason=f"cannot connect: {error.__cause__ or 'no answer'}")
-    assert ending is not None
-    return follower.ended(ending)
+        with trio.fail_after(_CONNECT_SECONDS):
+            stream = await _open_stream(base)
+    except trio.TooSlowError:
+        return Ending(reason="cannot connect: no answer")
+    except (OSError, trio.BrokenResourceError) as error:
+        return Ending(reason=f"cannot connect: {error.__cause__ or error}")
+    try:
+        return follower.ended(
+            await _converse(WebSocketClient(stream, message_size=LARGEST_EVENT), base, follower)
+        )
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
-async def _converse(connection: WebSocketConnection, follower: Follower) -> Ending:
-    commands = subscribe_commands(follower.channels, follower.progress)
-    follower.ask(len(commands))
+async def _open_stream(base: str) -> trio.abc.Stream:
+    """Raises OSError, BrokenResourceError (TLS)."""
+    parts = urlsplit(base)
+    assert parts.hostname is not None
+    if parts.scheme == "http":
+        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
     try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+async def _converse(client: WebSocketClient, base: str, follower: Follower) -> Ending:
+    parts = urlsplit(base)
+    try:
+        with trio.fail_after(_CONNECT_SECONDS):
+            await client.open(parts.netloc.rpartition("@")[2], f"{parts.path}/live")
+        commands = subscribe_commands(follower.channels, follower.progress)
+        follower.ask(len(commands))
         for command in commands:
-            await connection.send_message(command)
-        return await _listen(connection, follower)
-    except ConnectionClosed as error:
-        # 1006 is what the library says where nobody said anything.
-        if error.reason is None or error.reason.code == 1006:
-            return Ending(reason="connection lost")
-        return closed(error.reason.code, error.reason.reason or "")
+            await client.send(command)
+        ending = await _listen(client, follower)
+        with trio.move_on_after(_CLOSE_SECONDS):
+            await client.aclose()
+    except trio.TooSlowError:
+        return Ending(reason="cannot connect: no answer")
+    except Rejected as answer:
+        return refused(answer.status, answer.headers, answer.body)
+    except Closed as end:
+        if end.code == ABNORMAL:
+            return Ending(reason=f"connection lost: {end.reason}" if end.reason else "connection lost")
+        return closed(end.code, end.reason)
+    return ending
 
 
-async def _listen(connection: WebSocketConnection, follower: Follower) -> Ending:
+async def _listen(client: WebSocketClient, follower: Follower) -> Ending:
     while follower.wants_more:
         with trio.move_on_after(SILENCE) as silence:
-            message = await connection.get_message()
+            message = await client.receive()
         if silence.cancelled_caught:
             return Ending(reason=f"nothing heard for {SILENCE:g} s")
-        ending = follower.take(message.encode() if isinstance(message, str) else message)
+        ending = follower.take(message)
         if ending is not None:
             return ending
     return ENOUGH

@@ -14,11 +14,11 @@ import trio
 from hub.app.commands.endings import ENOUGH, Ending
 from hub.app.commands.following import Follower
 from hub.app.commands.over_http import follow_poll, follow_sse
-from hub.app.commands.over_websocket import follow
+from hub.app.commands.over_websocket import follow_websocket
 from hub.sansio.errors import CloseCode
 
 PATHS: Mapping[str, Callable[[str, Follower], Awaitable[Ending]]] = {
-    "ws": follow,
+    "ws": follow_websocket,
     "sse": follow_sse,
     "poll": follow_poll,
 }

@@ -20,11 +20,6 @@ def base_url(text: str) -> str:
     raise argparse.ArgumentTypeError(f"expected a URL such as http://127.0.0.1:8080, not {text!r}")
 
 
-def websocket_url(base: str) -> str:
-    """The same place for a WebSocket."""
-    return base.replace("http", "ws", 1)
-
-
 def positive(text: str) -> int:
     """A count from 1 up."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -44,7 +45,8 @@ class GuardedStream:
         self._is_chunked = False
         self._refused: Refused | None = None
         self._is_closed = False
-        self.active = 0
+        self._unanswered = 0
+        self._answered = trio.lowlevel.ParkingLot()
         self.socket = stream.socket
         self._pass(head)
 
@@ -57,9 +59,27 @@ class GuardedStream:
                 self._guard.feed(data)
         except Refused as refused:
             self._refused = refused
+        if self._refused is not None and not self._clean:
+            # Requests before the one that is refused are answered first, unless their answer never ends.
+            with trio.move_on_after(self._head_timeout):
+                await self._wait_answered()
         await trio.lowlevel.checkpoint()
         clean, self._clean = bytes(self._clean), bytearray()
         return clean
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """A request is being answered for as long as the block runs."""
+        self._unanswered += 1
+        try:
+            yield
+        finally:
+            self._unanswered -= 1
+            self._answered.unpark_all()
+
+    async def _wait_answered(self) -> None:
+        while self._unanswered:
+            await self._answered.park()
 
     def _judge(self) -> bool:
         """Lets the guard look at what came in; says whether any of it may be handed on."""
@@ -90,7 +110,7 @@ class GuardedStream:
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            if self._refused is not None and not self.active:
+            if self._refused is not None and not self._unanswered:
                 try:
                     await self._stream.send_all(refusal_response(self._refused))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -117,14 +137,19 @@ async def serve_http(
     async def app(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         if scope["type"] != "http":  # hypercorn 0.18 takes WebSockets too; those never come here
             return
-        guarded.active += 1
-        try:
+        with guarded.answering():
             await answer(AsgiExchange(scope, receive, send, stream, peer, response_headers), find_handler)
-        finally:
-            guarded.active -= 1
 
-    server: Any = TCPServer(app, config, context, {}, guarded)  # type: ignore[arg-type]
+    server: Any = _Server(app, config, context, {}, guarded)  # type: ignore[arg-type]
     await server.run()
+
+
+class _Server(TCPServer):
+    """hypercorn 0.18 keeps a connection whose input has ended until its keep-alive timeout; here it ends."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 class AsgiExchange:

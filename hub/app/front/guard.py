@@ -17,7 +17,7 @@ import h11
 from hub.core.contracts import Request
 from hub.sansio.errors import ErrorCode
 
-_CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 #: What a server would act upon by changing the protocol; ours are decided before.
 _HOP_BY_HOP = frozenset({b"upgrade", b"http2-settings"})
@@ -120,7 +120,8 @@ class RequestGuard:
         rest = self._connection.trailing_data[0]
         raw = self._received[: len(self._received) - len(rest)]
         self._check_size(raw)
-        lengths, encodings = len(_CONTENT_LENGTH.findall(raw)), len(_TRANSFER_ENCODING.findall(raw))
+        lengths = sum(value.count(b",") + 1 for value in _CONTENT_LENGTH.findall(raw))
+        encodings = len(_TRANSFER_ENCODING.findall(raw))
         if lengths > 1 or encodings > 1 or (lengths and encodings):
             raise Refused(400, "more than one of Content-Length and Transfer-Encoding")
         if event.http_version not in (b"1.1", b"1.0"):

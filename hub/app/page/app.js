@@ -29,6 +29,7 @@ const detail = new Detail($("detail"), { live, store, onClose: () => select(null
 const curve = new Sparkline(160, 34, "sparkline");
 let listing = null;
 let hasChosen = false;
+const filled = new Set();
 
 // --- choosing a channel ------------------------------------------------------------------------------------
 
@@ -88,7 +89,18 @@ function takeListing() {
   listing = live.listing;
   store.keep(new Set([...listing.channels.keys(), ...live.watched]));
   if (!hasChosen) openFirst();
-  if (!store.channels.size) offerExample();
+  if (store.channels.size) fill();
+  else offerExample();
+}
+
+/** A channel that greets nobody with its last value, and is quiet, still has one. */
+async function fill() {
+  for (const [name, { seq }] of listing.channels) {
+    if (!seq || filled.has(name) || !live.watched.has(name) || store.open(name).frame !== null) continue;
+    filled.add(name);
+    const last = (await live.history(name, 2)).at(-1);
+    if (last !== undefined) store.fill(last);
+  }
 }
 
 function renderHead() {
@@ -137,7 +149,7 @@ function renderTrouble() {
   $("trouble").hidden = !isGone();
   if (!isGone()) return;
   const what = live.state === "stopped" ? "The hub has sent this page away" : "The hub is not answering";
-  setText($("trouble").querySelector(".text"), live.reason ? `${what}: ${live.reason}.` : `${what}.`);
+  setText($("trouble").querySelector(".text"), live.reason ? `Connection lost: ${live.reason}.` : `${what}.`);
   const seconds = Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000));
   const wait = seconds ? `Reconnecting in ${seconds} s.` : "Reconnecting …";
   setText($("trouble").querySelector(".countdown"), live.state === "stopped" ? "" : wait);

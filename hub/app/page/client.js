@@ -34,6 +34,8 @@ const PING_MS = 10_000;
 const SILENCE_MS = 12_000;
 /** Close codes after which coming back would change nothing: we are wrong, or unwanted. */
 const FATAL_CODES = new Set([1000, 1002, 1003, 1007, 1009, 4001]);
+/** Answers to a subscribe that will be the same the next time. */
+const FINAL_CODES = new Set([40001, 40002, 40100, 40101, 40102]);
 
 export class LiveClient {
   state = "connecting";
@@ -164,15 +166,15 @@ export class LiveClient {
     this.#ping();
   }
 
-  heard(link) {
+  answered(link, channels) {
     if (link !== this.#link) return;
-    this.#heardAt = Date.now();
-    this.#failures = 0;
+    this.#hear();
+    this.#positions.arrived(channels);
   }
 
   received(link, frame) {
     if (link !== this.#link) return;
-    this.heard(link);
+    this.#hear();
     if (frame === null) this.malformed += 1;
     else if (frame.channel === "system") this.#obey(frame);
     else this.#take(frame);
@@ -188,6 +190,11 @@ export class LiveClient {
     this.reason = msg || this.#farewell?.msg || "";
     this.#retryIn(retryAfterMs ?? this.#farewell?.retryAfterMs);
     this.#stepDown();
+  }
+
+  #hear() {
+    this.#heardAt = Date.now();
+    this.#failures = 0;
   }
 
   // --- connecting ----------------------------------------------------------------------------------------
@@ -328,7 +335,7 @@ export class LiveClient {
     for (const channel of channels) this.#positions.subscribed(channel, positions[channel]);
     for (const { channel, code, msg } of errors) {
       this.watched.delete(channel);
-      if (code !== 40003) this.refused.set(channel, msg);
+      if (FINAL_CODES.has(code)) this.refused.set(channel, msg);
     }
     if (errors.some(({ code }) => code === 40003)) this.#limits.websocket = this.watched.size;
   }

@@ -1,7 +1,8 @@
 /**
  * The three ways to the hub. A link is opened once, for a set of channels, and is thrown away when it breaks.
  *
- * It tells its owner: `opened(link)`, `received(link, frame)`, `broken(link, why)`; `why` may hold `code`,
+ * It tells its owner: `opened(link)`, `received(link, frame)`, `answered(link, channels)` where these have been
+ * read, however little that was, `broken(link, why)`; `why` may hold `code`,
  * `msg`, `retryAfterMs`, `limit` (the hub serves no more channels than that) and `refused` (a channel and why).
  * It asks its owner where to go on: `positions(channels)` is a lastSeq.
  */
@@ -195,7 +196,7 @@ export class PollLink {
     }
     if (wait === 0) this.#owner.opened(this);
     for (const event of body.events) this.#owner.received(this, toFrame(event));
-    this.#owner.heard(this);
+    this.#owner.answered(this, channels);
     this.#cursor = body.cursor.length <= CURSOR_SIZE ? body.cursor : null;
     return body.events.length;
   }

@@ -85,7 +85,7 @@ class Row {
     if (isFollowed !== this.#isFollowed) {
       this.#isFollowed = isFollowed;
       setAttribute(this.element, "data-followed", isFollowed);
-      this.button.title = isFollowed ? "" : "Open it, and it takes the place of another";
+      this.button.title = isFollowed ? "" : `${why}. Open it, and it takes the place of another.`;
     }
     this.#summary.say(isFollowed ? "no event yet" : why);
   }

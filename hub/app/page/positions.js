@@ -2,8 +2,8 @@
  * Where we are in each channel, and the proof of it: after seq N of an epoch comes N+1, or the stream says what
  * is missing. Whatever else happens is counted as lost or repeated, and both should stay at 0.
  *
- * A position is `{epoch, seq, floor, next}`. `seq` is null while it is unknown where the channel begins for us;
- * then `floor` is where it was shortly before. `next` names the epoch that the hub is in when it is another one
+ * A position is `{epoch, seq, floor, isNew, next}`. `seq` is null while it is unknown where the channel begins for
+ * us; then `floor` is where it was shortly before, and `isNew` that we have not read it at all yet. `next` names the epoch that the hub is in when it is another one
  * than ours and has not told us the consequence yet.
  */
 export class Positions {
@@ -27,7 +27,7 @@ export class Positions {
     for (const channel of channels) {
       const position = this.#positions.get(channel);
       const seq = position?.seq ?? position?.floor;
-      if (seq !== undefined) seen[channel] = { seq, epoch: position.epoch };
+      if (seq !== undefined && !position.isNew) seen[channel] = { seq, epoch: position.epoch };
     }
     return seen;
   }
@@ -35,13 +35,19 @@ export class Positions {
   /** We are about to read a channel without being told where it is; a listing knew it to be here a moment ago.
    * Whoever goes on from there, before the channel's first event, can only get more. */
   assume(channel, { seq, epoch }) {
-    if (!this.#positions.has(channel)) this.#positions.set(channel, { epoch, seq: null, floor: seq });
+    if (!this.#positions.has(channel))
+      this.#positions.set(channel, { epoch, seq: null, floor: seq, isNew: true });
+  }
+
+  /** We have read all `channels` for the first time. */
+  arrived(channels) {
+    for (const channel of channels) delete this.#positions.get(channel)?.isNew;
   }
 
   /** The hub has subscribed us and says where the channel is. */
   subscribed(channel, { seq, epoch }) {
     const position = this.#positions.get(channel);
-    if (position === undefined) this.#positions.set(channel, { epoch, seq });
+    if (position === undefined || position.isNew) this.#positions.set(channel, { epoch, seq });
     else if (position.epoch !== epoch) position.next = epoch;
   }
 

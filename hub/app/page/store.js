@@ -71,6 +71,12 @@ export class Store {
     if (this.#queue.length > QUEUE_SIZE * 2) this.#queue.splice(0, QUEUE_SIZE);
   }
 
+  /** An event of the past, for a channel that has none. */
+  fill(frame) {
+    const channel = this.open(frame.channel);
+    if (channel.frame === null) Object.assign(channel, { frame, isDirty: true });
+  }
+
   select(name) {
     this.#selected = name;
     this.#queue = [];

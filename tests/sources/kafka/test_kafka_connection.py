@@ -49,8 +49,10 @@ def test_without_partitions_any_broker_will_do() -> None:
 def test_an_error_is_believed_at_once_and_a_recovery_when_it_is_seen() -> None:
     connection = Connection()
     connection.update(report(UP, leaders=(1,)))
-    connection.lose()
-    assert connection.status == "down"
+    connection.trouble("connection refused")
+    assert connection.status == "ok"  # that may be one of many brokers
+    connection.lose("1/1 brokers are down")
+    assert (connection.status, connection.error, connection.troubles) == ("down", "connection refused", 2)
     connection.update(report(AWAY, COORDINATOR, leaders=(1,)))
     assert connection.status == "down"
     connection.update(report(UP, leaders=(-1,)))  # connected, but it leads nothing yet

@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from hub.sansio.options import Seconds
 from hub.sources.kafka import KafkaSettings, Topic
+from hub.sources.kafka.connection import Connection
 from hub.sources.kafka.discovery import Discovery
 from hub.sources.kafka.inquiry import BEGINNING, END, Inquiry, TopicUnavailable
 from hub.sources.kafka.progress import Place, Progress
-from hub.sources.kafka.reader import Reader
 
 T = TypeVar("T")
 NOW = 1_740_000_000_000
@@ -42,12 +42,10 @@ class Log:
 
 @attrs.define(eq=False)
 class Cluster:
-    """Answers as Kafka does, and notes what is assigned."""
+    """Answers as Kafka does."""
 
     logs: dict[Place, Log]
     is_away: bool = False
-    assigned: dict[Place, int] = attrs.field(factory=dict)
-    moved: dict[Place, int] = attrs.field(factory=dict)
     timeouts: list[float] = attrs.field(factory=list)
 
     def find_partitions(self, topic: str, timeout: float) -> list[int]:
@@ -62,15 +60,11 @@ class Cluster:
     ) -> dict[Place, int]:
         self._answer(timeout)
         times = when if isinstance(when, Mapping) else dict.fromkeys(places, when)
-        return {place: self.logs[place].find(times[place]) for place in places if self.logs[place].has_leader}
-
-    def assign(self, offsets: Mapping[Place, int]) -> None:
-        assert not self.assigned.keys() & offsets.keys(), "assigned twice"
-        self.assigned.update(offsets)
-
-    def move(self, offsets: Mapping[Place, int]) -> None:
-        assert offsets.keys() <= self.assigned.keys()
-        self.moved.update(offsets)
+        return {
+            place: self.logs[place].find(times[place])
+            for place in places
+            if place in self.logs and self.logs[place].has_leader
+        }
 
     def _answer(self, timeout: float) -> None:
         self.timeouts.append(timeout)
@@ -84,11 +78,12 @@ class Bench:
 
     cluster: Cluster
     progress: Progress = attrs.field(factory=Progress)
-    has_broker: bool = True
+    connection: Connection = attrs.field(factory=Connection)
     start: Literal["buffer", "earliest", "latest"] = "buffer"
     discovery: Discovery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.connection.is_known = self.connection.has_broker = not self.cluster.is_away
         settings = KafkaSettings(
             bootstrap_servers="pretended:9092",
             start=self.start,
@@ -99,10 +94,9 @@ class Bench:
         self.discovery = Discovery(
             settings,
             cast("Inquiry", self.cluster),
-            cast("Reader", self.cluster),
+            self.connection,
             self.progress,
             self.ask,
-            lambda: self.has_broker,
             lambda: NOW,
         )
 
@@ -113,8 +107,7 @@ class Bench:
     def read(self, place: Place, count: int) -> None:
         """As if the reader had read the partition's next records."""
         for _ in range(count):
-            offset = self.progress.next_offset(place)
-            assert offset is not None
+            offset = self.progress.offsets[place]
             log = self.cluster.logs[place]
             self.progress.advance(place, offset, log.times[offset - log.beginning])
 
@@ -139,7 +132,7 @@ async def test_where_a_partition_begins(
     nursery.start_soon(bench.discovery.run)
     await settle()
 
-    assert bench.cluster.assigned == {A: offset, B: 0}
+    assert bench.discovery.assignments == {A: offset, B: 0}
     assert bench.discovery.has_looked
     assert bench.progress.is_caught_up is (start == "latest")
 
@@ -151,7 +144,7 @@ async def test_when_all_records_are_too_old_it_begins_at_the_end(
     nursery.start_soon(bench.discovery.run)
     await settle()
 
-    assert bench.cluster.assigned == {A: 25}
+    assert bench.discovery.assignments == {A: 25}
     assert bench.progress.is_caught_up
 
 
@@ -171,7 +164,7 @@ async def test_what_appears_later_is_read_from_its_first_record(
     bench.cluster.logs[B] = Log(make_times(5), beginning=7)
     await settle(11.0)
 
-    assert bench.cluster.assigned == {A: 0, B: 7}
+    assert bench.discovery.assignments == {A: 0, B: 7}
     assert bench.discovery.unavailable == {}
 
 
@@ -181,19 +174,19 @@ async def test_a_partition_without_a_leader_is_waited_for(
     bench = Bench(Cluster({A: Log(make_times(3)), B: Log(make_times(3), has_leader=False)}), start="latest")
     nursery.start_soon(bench.discovery.run)
     await settle()
-    assert bench.cluster.assigned == {A: 3}
+    assert bench.discovery.assignments == {A: 3}
     assert not bench.progress.is_caught_up
     bench.cluster.logs[B].has_leader = True
     await settle(3.0)
 
-    assert bench.cluster.assigned == {A: 3, B: 3}  # it was there at the start, so its end counts
+    assert bench.discovery.assignments == {A: 3, B: 3}  # it was there at the start, so its end counts
     assert bench.progress.is_caught_up
 
 
 async def test_a_cluster_that_is_away_is_asked_again(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    bench = Bench(Cluster({A: Log([])}, is_away=True), has_broker=False)
+    bench = Bench(Cluster({A: Log([])}, is_away=True))
     nursery.start_soon(bench.discovery.run)
     await settle(60.0)
     assert not bench.discovery.has_looked
@@ -202,13 +195,14 @@ async def test_a_cluster_that_is_away_is_asked_again(
     bench.cluster.is_away = False
     await settle(3.0)
 
-    assert bench.cluster.assigned == {A: 0}
+    assert bench.discovery.assignments == {A: 0}
 
 
 async def test_a_cluster_that_is_slow_gets_more_time(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     bench = Bench(Cluster({A: Log([])}, is_away=True))
+    bench.connection.has_broker = True
     nursery.start_soon(bench.discovery.run)
     await settle(60.0)
 
@@ -227,8 +221,8 @@ async def test_what_retention_took_is_told_exactly(
     bench.discovery.displace(A)
     await settle()
 
-    assert bench.cluster.moved == {A: 60}
-    assert bench.progress.next_offset(A) == 60
+    assert bench.discovery.moves == {A: 60}
+    assert bench.progress.offsets[A] == 60
     (line,) = caplog.records
     lost = {key: line.__dict__[key] for key in ("topic", "partition", "lostFrom", "lostTo", "lost")}
     assert lost == {"topic": "t", "partition": 0, "lostFrom": 10, "lostTo": 59, "lost": 50}
@@ -246,7 +240,7 @@ async def test_a_log_that_became_shorter_goes_on_with_what_is_new(
     bench.discovery.displace(A)
     await settle()
 
-    assert bench.cluster.moved == {A: 70}
+    assert bench.discovery.moves == {A: 70}
     assert [record.message for record in caplog.records] == ["Kafka partition begins anew"]
 
 
@@ -258,13 +252,13 @@ async def test_a_topic_that_was_made_again_is_read_from_its_first_record(
     await settle()
     bench.read(A, 10)
     log = bench.cluster.logs.pop(A)
-    await settle(11.0)
+    await settle(21.0)
     assert bench.discovery.unavailable
     log.times = [NOW + second for second in range(1, 50)]  # already longer than the old one
     bench.cluster.logs[A] = log
     await settle(11.0)
 
-    assert bench.cluster.moved == {A: 0}
+    assert bench.discovery.moves == {A: 0}
 
 
 async def test_a_partition_that_is_whole_goes_on_where_it_was(
@@ -277,7 +271,7 @@ async def test_a_partition_that_is_whole_goes_on_where_it_was(
     bench.discovery.displace(A)
     await settle()
 
-    assert bench.cluster.moved == {A: 4}
+    assert bench.discovery.moves == {A: 4}
     assert not caplog.records
 
 
@@ -292,3 +286,35 @@ async def test_a_topic_that_goes_before_it_was_read_is_not_waited_for(
     await settle(11.0)
 
     assert bench.progress.is_caught_up
+
+
+async def test_a_topic_that_is_missing_for_a_moment_is_still_the_same(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(Cluster({A: Log(make_times(10))}), start="earliest")
+    nursery.start_soon(bench.discovery.run)
+    await settle()
+    bench.read(A, 4)
+    log = bench.cluster.logs.pop(A)
+    await settle(11.0)
+    bench.cluster.logs[A] = log
+    await settle(11.0)
+
+    assert bench.discovery.moves == {}
+
+
+async def test_a_partition_that_stands_still_is_noticed(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(Cluster({A: Log(make_times(10)), B: Log(make_times(10))}), start="earliest")
+    nursery.start_soon(bench.discovery.run)
+    await settle()
+    bench.read(B, 10)
+    for _ in range(3):
+        assert not bench.discovery.stalled
+        bench.discovery.was_idle = True
+        await settle(10.0)
+    assert bench.discovery.stalled == [A]
+    bench.discovery.start_over()
+
+    assert (bench.discovery.stalled, bench.discovery.assignments) == ([], {})

@@ -116,7 +116,7 @@ def test_the_end_of_a_partition_moves_it_on() -> None:
     bench = Bench()
     bench.take(make_error(KafkaError._PARTITION_EOF, offset=3))
 
-    assert bench.progress.next_offset(("ws.trades", 0)) == 3
+    assert bench.progress.offsets["ws.trades", 0] == 3
     assert not bench.displaced
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hub.sources.kafka.pacing import Quiet, Reminder
 from hub.sources.kafka.progress import Place, Progress
 from hub.sources.kafka.refusals import PAUSE, Refusal, Refusals
+from hub.sources.kafka.stall import StallWatch
 
 A: Place = ("ws.trades", 0)
 B: Place = ("ws.trades", 1)
@@ -43,7 +44,7 @@ def test_the_end_counts_where_the_last_entries_are_no_records() -> None:
     progress.reach_end(A, 3)  # a transaction's marks
 
     assert progress.is_caught_up
-    assert progress.next_offset(A) == 3
+    assert progress.offsets == {A: 3}
 
 
 def test_a_topic_that_has_gone_is_not_waited_for() -> None:
@@ -67,6 +68,8 @@ def test_lag_is_what_is_known_to_be_left() -> None:
 
     assert progress.lag({}) == {A: 8, B: 0}
     assert progress.lag({A: 12, B: 3, ("other", 0): 9}) == {A: 10, B: 0}
+    progress.note_ends({B: 5})
+    assert progress.lag({}) == {A: 8, B: 1}
 
 
 def test_the_time_of_the_last_record_is_remembered() -> None:
@@ -91,6 +94,42 @@ def test_no_offset_is_read_twice_and_none_backwards(messages: list[tuple[Place, 
 
     for offsets in read.values():
         assert offsets == sorted(set(offsets))
+
+
+# --- partitions that stand still -------------------------------------------------------------------------
+
+
+def look(watch: StallWatch, offset: int, end: int = 10, *, had_time: bool = True) -> list[Place]:
+    return watch.find_stalled({A: offset, B: 5}, {A: end, B: 5}, had_time=had_time)
+
+
+def test_a_partition_is_stalled_when_it_does_not_advance_though_there_was_time() -> None:
+    watch = StallWatch()
+
+    assert [look(watch, 7) for _ in range(4)] == [[], [], [], [A]]
+
+
+def test_a_partition_that_advances_or_has_nothing_to_read_is_not_stalled() -> None:
+    watch = StallWatch()
+
+    assert not any(look(watch, offset, end=100) for offset in range(50))
+    assert not any(look(watch, 100, end=100) for _ in range(50))
+
+
+def test_a_reader_that_has_much_to_do_is_not_blamed() -> None:
+    watch = StallWatch()
+
+    assert not any(look(watch, 7, had_time=False) for _ in range(50))
+
+
+def test_vain_attempts_become_rare() -> None:
+    watch, attempts = StallWatch(), []
+    for number in range(400):
+        if look(watch, 7):
+            attempts.append(number)
+            watch.start_over()
+
+    assert attempts == [3, 10, 23, 48, 97, 158, 219, 280, 341]
 
 
 # --- how often a thing is said ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from hub.sources.kafka import KafkaSettings, KafkaSource, Topic
 from tests.kafka_broker import KafkaBroker
 from tests.sources.kafka.recorder import Recorder
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 #: As every topic has (channels.md). Where that does not matter fewer are used, which start and stop faster.
 MANY_PARTITIONS = 64
 
