@@ -6,6 +6,8 @@ A poll is a read from the cursor that comes with the request. Nothing of a clien
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from typing import ClassVar
 
 import attrs
@@ -17,12 +19,15 @@ from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import ChannelQuery, parse_channel_query, parse_fields, parse_format
 from hub.core.identity import ANONYMOUS
 from hub.core.reading import Reading, read_channels
+from hub.sansio.commands import seen_from_cursor
 from hub.sansio.cursor import decode_cursor, encode_cursor
 from hub.sansio.encodings import Bare, Encoding
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.options import Seconds, Size, option
 from hub.sansio.stream_v2 import StreamV2Json
+
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +77,7 @@ class LongPollTransport:
         wait = _parse_wait(query.fields.get("wait"), self._settings)
         reading = self._read(broker, query)
         if reading.is_empty and query.is_resumed and wait > 0:
-            reading = await self._wait_for_news(broker, exchange, query, wait) or reading
+            reading = await self._wait_for_news(broker, exchange, query, reading, wait)
         body = b'{"cursor":%b,"events":[%b]}' % (
             msgspec.json.encode(encode_cursor(reading.positions.items())),
             b",".join(reading.messages),
@@ -91,9 +96,11 @@ class LongPollTransport:
         )
 
     async def _wait_for_news(
-        self, broker: Broker, exchange: StreamingExchange, query: ChannelQuery, wait: float
-    ) -> Reading | None:
-        reading: Reading | None = None
+        self, broker: Broker, exchange: StreamingExchange, query: ChannelQuery, reading: Reading, wait: float
+    ) -> Reading:
+        # What was seen of channels that the cursor did not know is settled by now, or their news would be lost.
+        query = attrs.evolve(query, seen=seen_from_cursor(reading.positions))
+        has_left = False
 
         async def read() -> None:
             nonlocal reading
@@ -105,13 +112,17 @@ class LongPollTransport:
             nursery.cancel_scope.cancel()
 
         async def leave() -> None:
+            nonlocal has_left
             await exchange.wait_disconnected()
-            raise trio.EndOfChannel
+            has_left = True
+            nursery.cancel_scope.cancel()
 
         with trio.move_on_after(wait):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leave)
                 nursery.start_soon(read)
+        if has_left:
+            raise trio.EndOfChannel
         return reading
 
     # --- /snapshot ----------------------------------------------------------------------------------------
@@ -180,11 +191,8 @@ async def _respond(exchange: StreamingExchange, body: bytes, *, cache: str) -> N
 def _parse_wait(text: str | None, settings: LongPollSettings) -> float:
     if text is None:
         return settings.wait
-    try:
-        wait = float(text)
-    except ValueError:
-        wait = -1.0
-    if not 0 <= wait <= settings.max_wait:
+    wait = float(text) if _DECIMAL.fullmatch(text) else math.inf
+    if wait > settings.max_wait:
         raise RequestRefused(
             ErrorCode.INVALID_REQUEST, f"wait must be a number of seconds from 0 to {settings.max_wait:g}"
         )

@@ -78,6 +78,7 @@ class WebSocketTransport:
             link = await accept(
                 nursery,
                 stream,
+                request,
                 subprotocol=subprotocol,
                 message_size=self._settings.message_size,
                 ping_interval=self._settings.ping_interval,
@@ -90,16 +91,17 @@ class WebSocketTransport:
 async def accept(
     nursery: trio.Nursery,
     stream: trio.abc.Stream,
+    request: Request,
     *,
     subprotocol: str | None,
     message_size: int,
     ping_interval: float,
 ) -> WebSocketLink | None:
-    """Answers the handshake that ``stream`` begins with; None where the peer leaves before that.
+    """Answers the handshake ``request``; None where the peer leaves before that. ``stream`` goes on after it.
 
     The library's reading task runs in ``nursery``, which the caller cancels when the link is of no more use.
     """
-    guarded = _GuardedStream(stream, message_size)
+    guarded = _GuardedStream(stream, _handshake(request, subprotocol), message_size)
     connection = _Connection(
         guarded,
         WSConnection(ConnectionType.SERVER),
@@ -116,6 +118,17 @@ async def accept(
             return None
         return WebSocketLink(connection, guarded, ping_interval)
     return None
+
+
+def _handshake(request: Request, subprotocol: str | None) -> bytes:
+    """The handshake as the library is to see it: nothing that it could stumble over (wsproto 1.3.2 raises
+    UnicodeDecodeError for some headers), and nothing that the port has not checked."""
+    key = request.headers["sec-websocket-key"]
+    protocol = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    return (
+        "GET / HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
+    ).encode("ascii")
 
 
 class WebSocketLink:
@@ -158,15 +171,19 @@ class WebSocketLink:
 class _GuardedStream(trio.abc.Stream):
     """What trio-websocket reads: frames that were measured. After a violation it reads on, but hears nothing."""
 
-    def __init__(self, inner: trio.abc.Stream, message_size: int) -> None:
+    def __init__(self, inner: trio.abc.Stream, head: bytes, message_size: int) -> None:
         self.inner = inner
         self.violation: ProtocolViolated | None = None
         self.receiving = trio.CancelScope()
         self.last_heard = trio.current_time()
         self._guard = FrameGuard(message_size)
-        self._is_head = True
+        self._head = head
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._head:
+            head, self._head = self._head, b""
+            await trio.lowlevel.checkpoint()
+            return head
         while True:
             data = bytes(await self.inner.receive_some(max_bytes))
             self.last_heard = trio.current_time()
@@ -174,18 +191,11 @@ class _GuardedStream(trio.abc.Stream):
                 return data
             try:
                 if self.violation is None:
-                    self._guard.feed(self._after_head(data))
+                    self._guard.feed(data)
                     return data
             except ProtocolViolated as violation:
                 self.violation = violation
                 self.receiving.cancel()
-
-    def _after_head(self, data: bytes) -> bytes:
-        """The first read is the request's head as a whole, and maybe more (the port gives it back so)."""
-        if not self._is_head:
-            return data
-        self._is_head = False
-        return data.partition(b"\r\n\r\n")[2]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self.inner.send_all(data)

@@ -179,7 +179,7 @@ class Mounts(Protocol):
         ...
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:
-        """Takes over the stream of WebSocket upgrades to ``path``. The stream begins with the request's head."""
+        """Takes over the stream of WebSocket upgrades to ``path``. The stream begins after the request's head."""
         ...
 
 

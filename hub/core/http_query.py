@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from urllib.parse import parse_qsl
 
 import attrs
@@ -19,8 +20,6 @@ from hub.sansio.publication import Position
 
 FORMATS = ("live", "v2")
 MAX_FIELDS = 32
-#: Longer than any position is likely to be: a count of a million million.
-_FARTHEST = Position("0123456789abcdef", 2**40)
 
 
 @attrs.frozen(kw_only=True)
@@ -87,9 +86,14 @@ def _check_channels(channels: tuple[str, ...], broker: Broker, identity: Identit
     for channel in channels:
         broker.registry.check(channel, identity)
     # The answer carries a cursor of all of them, so that must fit, however far they have counted.
-    if len(encode_cursor((channel, _FARTHEST) for channel in channels)) > limits.cursor_size:
+    if len(encode_cursor(zip(channels, _far_positions(), strict=False))) > limits.cursor_size:
         msg = f"the cursor of so many channels would be longer than {limits.cursor_size} bytes"
         raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg)
+
+
+def _far_positions() -> Iterator[Position]:
+    """Positions further than any is likely to be (a million million), and too different to be deflated well."""
+    return (Position("0123456789abcdef", 2**40 + number * 0x9E3779B97F % 2**40) for number in count())
 
 
 def _parse_last_seq(fields: Mapping[str, str]) -> object:

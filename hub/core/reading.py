@@ -47,35 +47,62 @@ def read_channels(
     A part of what there is when that is much: the positions say how far it went.
     """
     reading = Reading()
-    # Each channel has its share, so that a busy one does not keep the others from being read.
+    # Each channel has its share, so that a busy one does not keep the others from being read; what the quiet
+    # ones leave of theirs goes to those that have more.
     share = max(1, max_events // len(channels))
-    for name in channels:
-        channel = broker.registry.open(name, identity)
-        try:
-            _read_channel(
-                broker, channel, seen.get(name), encoding, reading, share, max_bytes // len(channels)
-            )
-        finally:
-            broker.registry.leave_unused(channel)
+    unfinished = [
+        name
+        for name in channels
+        if _read_channel(broker, identity, name, seen.get(name), encoding, reading, share, max_bytes)
+    ]
+    for name in unfinished:
+        rest = max_events - len(reading.messages)
+        if rest > 0 and reading.size < max_bytes:
+            position = reading.positions[name]
+            more = SeenPosition(position.seq, position.epoch)
+            _read_channel(broker, identity, name, more, encoding, reading, rest, max_bytes - reading.size)
     broker.counts.delivered("poll", "event", "longpoll", len(reading.messages), reading.size)
     return reading
 
 
 def _read_channel(
     broker: Broker,
-    channel: Channel,
+    identity: Identity,
+    name: str,
     seen: SeenPosition | None,
+    encoding: Encoding,
+    reading: Reading,
+    max_events: int,
+    max_bytes: int,
+) -> bool:
+    """Reads one channel; says whether it has more."""
+    channel = broker.registry.open(name, identity)
+    try:
+        if seen is None:
+            _read_state(channel, encoding, reading)
+        else:
+            _read_after(broker, channel, seen, encoding, reading, max_events, max_bytes)
+        return reading.positions[name].seq < channel.log.head_seq
+    finally:
+        broker.registry.leave_unused(channel)
+
+
+def _read_state(channel: Channel, encoding: Encoding, reading: Reading) -> None:
+    if (state := channel.state) is not None:
+        reading.add([channel.snapshot(encoding, state)])
+    reading.positions[channel.name] = channel.log.position
+
+
+def _read_after(
+    broker: Broker,
+    channel: Channel,
+    seen: SeenPosition,
     encoding: Encoding,
     reading: Reading,
     max_events: int,
     max_bytes: int,
 ) -> None:
     log, protocol, state = channel.log, encoding.protocol, channel.state
-    if seen is None:
-        if state is not None:
-            reading.add([channel.snapshot(encoding, state)])
-        reading.positions[channel.name] = log.position
-        return
     resumption = log.resume(seen.seq, seen.epoch)
     last = resumption.seq
     if (gap := resumption.gap) is not None:

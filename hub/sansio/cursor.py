@@ -1,16 +1,18 @@
 """The cursor: where a client is in a whole set of channels, as one opaque string.
 
 CBOR ``[1, {epoch: {channel: seq}}]`` in base64url without padding: safe in a URL and in a header, and
-short where channels share an epoch, as they mostly do. It says what a client has seen, never what it may
+short where channels share an epoch, as they mostly do. One of many channels is deflated, since names are
+alike, and begins with ``z``. It says what a client has seen, never what it may
 see: rights are checked again wherever a cursor comes in.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
+import zlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cbor2
 
@@ -19,6 +21,12 @@ from hub.sansio.names import is_channel_name
 from hub.sansio.publication import MAX_SEQ, Position
 
 VERSION = 1
+#: The first character of a deflated cursor. The others begin with ``g``, as their CBOR begins with 0x82.
+DEFLATED = "z"
+#: Bytes of CBOR beyond which deflating is worth its 30 microseconds.
+DEFLATE_BEYOND = 384
+#: No cursor of ours inflates to more: 200 channels of 64 characters.
+MAX_INFLATED = 32 * 1024
 MAX_EPOCH_LENGTH = 64
 
 
@@ -27,7 +35,10 @@ def encode_cursor(positions: Iterable[tuple[str, Position]]) -> str:
     epochs: dict[str, dict[str, int]] = {}
     for channel, position in positions:
         epochs.setdefault(position.epoch, {})[channel] = position.seq
-    return base64.urlsafe_b64encode(cbor2.dumps([VERSION, epochs])).rstrip(b"=").decode("ascii")
+    raw = cbor2.dumps([VERSION, epochs])
+    if len(raw) <= DEFLATE_BEYOND:
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return DEFLATED + base64.urlsafe_b64encode(zlib.compress(raw, level=6)).rstrip(b"=").decode("ascii")
 
 
 def decode_cursor(text: str, *, max_size: int) -> Mapping[str, Position]:
@@ -35,22 +46,28 @@ def decode_cursor(text: str, *, max_size: int) -> Mapping[str, Position]:
     if len(text) > max_size:
         raise _bad(f"longer than {max_size} characters")
     try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        stream = io.BytesIO(raw)
-        value = cbor2.CBORDecoder(stream).decode()
-    except (
-        ValueError,
-        binascii.Error,
-        cbor2.CBORError,
-        RecursionError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ):
+        value = _decode_value(text)
+    except (ValueError, cbor2.CBORError, RecursionError, TypeError, OverflowError, MemoryError, zlib.error):
         raise _bad("not a cursor of this hub") from None
-    if stream.read(1) or not (isinstance(value, list) and len(value) == 2 and value[0] == VERSION):
+    if not (isinstance(value, list) and len(value) == 2 and value[0] == VERSION):
         raise _bad("not a cursor of this hub")
     return _positions(value[1])
+
+
+def _decode_value(text: str) -> Any:
+    is_deflated = text.startswith(DEFLATED)
+    encoded = text.removeprefix(DEFLATED).encode("ascii")
+    raw = base64.b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    if is_deflated:
+        inflater = zlib.decompressobj()
+        raw = inflater.decompress(raw, MAX_INFLATED)
+        if not inflater.eof or inflater.unused_data:
+            raise ValueError("not whole, or too long")
+    stream = io.BytesIO(raw)
+    value = cbor2.CBORDecoder(stream, max_depth=8, allow_duplicate_keys=False, read_size=1).decode()
+    if stream.tell() != len(raw):
+        raise ValueError("more than one item")
+    return value
 
 
 def _positions(epochs: object) -> Mapping[str, Position]:

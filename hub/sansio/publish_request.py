@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.payload import BadPayload, check_payload
+from hub.sansio.publication import MAX_SEQ
 
 
 class PublishItem(msgspec.Struct):
@@ -14,7 +17,7 @@ class PublishItem(msgspec.Struct):
     channel: str
     data: msgspec.Raw
     event: str | None = None
-    ts: int | None = None
+    ts: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
     id: str | None = None
     type: str | None = None
     user: str | None = None
@@ -28,9 +31,9 @@ def split_body(body: bytes, *, is_ndjson: bool) -> list[bytes]:
     """The items of a body, not yet looked into. Raises PublishRefused where there is no telling them apart."""
     if is_ndjson:
         return [line for line in body.split(b"\n") if line.strip()]
-    if not body.lstrip().startswith(b"["):
-        return [body]
     try:
+        if not body.lstrip().startswith(b"["):
+            return [bytes(msgspec.json.decode(body, type=msgspec.Raw))]
         return [bytes(raw) for raw in _list_decoder.decode(body)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PublishRefused(ErrorCode.INVALID_REQUEST, f"invalid JSON: {error}") from None

@@ -75,7 +75,7 @@ def read(document: str) -> tuple[nodes.document, str]:
     """The tree of a document, and what docutils complains about."""
     complaints = io.StringIO()
     settings = {
-        "report_level": 1,
+        "report_level": 2,
         "halt_level": 5,
         "warning_stream": complaints,
         "syntax_highlight": "none",  # else the code directive wants Pygments

@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 import cbor2
 import msgspec
 import trio
+import trio.testing
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -26,8 +28,9 @@ from hub.sansio.live import LiveEnvelope
 from hub.sansio.protocol import Protocol
 from hub.sansio.publication import Position
 from hub.sansio.stream_v2 import StreamV2Json
+from hub.sources.kafka.payload import read_payload
 from tests.docs.documents import ROOT, Block, Section
-from tests.docs.programs import PATIENCE, run
+from tests.docs.programs import PATIENCE, environment, run
 from tests.docs.shapes import Bindings, difference, parse
 from tests.docs.transcripts import Mismatch, Transcript, join_lines
 from tests.hub_process import HubProcess
@@ -53,7 +56,7 @@ class SectionRun:
 
     def run(self) -> None:
         """Raises Mismatch, at the first example that is not as documented."""
-        blocks = [block for block in self._section.blocks if block.is_example]
+        blocks = [block for block in self._section.blocks if block.is_example and not needs_kafka(block)]
         for block, following in zip(blocks, [*blocks[1:], None], strict=True):
             if block.kind == "output":
                 continue
@@ -71,8 +74,9 @@ class SectionRun:
             "log": self._log,
             "frames": self._frames,
             "source": self._source,
+            "wrapper": self._wrapper,
         }
-        return runners[block.kind.split()[0].rstrip(",")]
+        return runners[block.kind.split()[0]]
 
     def _transcript(self, block: Block | None, where: str) -> Transcript:
         return Transcript([] if block is None else join_lines(block.text), self._bindings, where)
@@ -122,7 +126,8 @@ class SectionRun:
             case "< ":
                 Transcript([line[2:]], self._bindings, where).feed(_receive(connection, where))
             case "$ ":
-                run(["sh", "-c", self._bindings.apply(line[2:])], Transcript(["..."], self._bindings, where))
+                command = ["sh", "-c", self._bindings.apply(line[2:])]
+                subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=True)
             case "x ":
                 _check_close(connection, int(line[2:].split()[0]), where)
             case _:
@@ -159,10 +164,18 @@ class SectionRun:
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(block.text)
         _, command, *arguments = shlex.split(unit["Service"]["ExecStart"])
-        help_ = [sys.executable, "-m", "hub", command, "--help"]
-        options = [f"...{argument}" for argument in arguments if argument.startswith("--")]
-        assert options
-        run(help_, Transcript(["..."], self._bindings, block.where))
+        help_ = subprocess.run(
+            [sys.executable, "-m", "hub", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        unknown = {name for name in arguments if name.startswith("--")} - set(help_.stdout.split())
+        if unknown:
+            raise Mismatch(f"{block.where}: hub {command} knows no {unknown}")
+
+    def _wrapper(self, block: Block, _output: Block | None) -> None:
+        """A record's value that is a payload in a wrapper."""
+        value = block.text.encode()
+        payload = read_payload(value)
+        assert msgspec.json.decode(payload.data) == msgspec.json.decode(value)["data"], block.where
 
     def _source(self, block: Block, _output: Block | None) -> None:
         """A source's class: it publishes on a clock that jumps."""
@@ -176,6 +189,11 @@ class SectionRun:
         source: Source = plugin(plugin.Settings())
         published = trio.run(_first_publications, source, clock=trio.testing.MockClock(autojump_threshold=0))
         assert published and source.statistics().status == "ok", block.where
+
+
+def needs_kafka(block: Block) -> bool:
+    """Whether it takes a Kafka broker (`test_kafka_example`)."""
+    return block.kind.startswith("kafka ")
 
 
 async def _first_publications(source: Source) -> list[tuple[str, bytes]]:

@@ -41,7 +41,7 @@ class EchoTransport:
 async def serve_peer(request: Request, stream: trio.abc.Stream) -> None:
     async with trio.open_nursery() as nursery:
         link = await accept(
-            nursery, stream, subprotocol=None, message_size=MESSAGE_SIZE, ping_interval=3600.0
+            nursery, stream, request, subprotocol=None, message_size=MESSAGE_SIZE, ping_interval=3600.0
         )
         if link is not None:
             await echo(link)

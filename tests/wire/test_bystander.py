@@ -18,7 +18,7 @@ from tests.wire.publishing import Publisher
 from tests.wire.rawpeer import CONTINUATION, TEXT, RawPeer, frame, request, upgrade_request, websocket
 
 #: How long each attack goes on, in seconds. It bounds the work; nothing is measured against it.
-ATTACK = 4.0
+ATTACK = 2.5
 CHANNEL = "switch:bystander"
 
 Attack = Callable[[HubProcess, random.Random], None]

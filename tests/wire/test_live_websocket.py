@@ -112,7 +112,6 @@ def test_unsubscribe_and_ping(hub: HubProcess, publisher: Publisher, name: Namin
         {},
         {"type": 1},
         {"type": "publish"},
-        {"type": "\ud800"},
         {"method": "ping", "id": 1},
         {"type": "subscribe"},
         {"type": "subscribe", "channels": []},
@@ -122,7 +121,6 @@ def test_unsubscribe_and_ping(hub: HubProcess, publisher: Publisher, name: Namin
         {"type": "subscribe", "channels": ["ev:1"], "cursor": 5},
         {"type": "subscribe", "channels": ["ev:1"], "cursor": ""},
         {"type": "subscribe", "channels": ["ev:1"], "cursor": "nonsense"},
-        {"type": "subscribe", "channels": ["ev:1"], "cursor": "\ud800"},
         {"type": "subscribe", "channels": ["ev:1"], "cursor": "A" * 2049},
         {"type": "subscribe", "channels": ["ev:1"], "lastSeq": [1]},
         {"type": "subscribe", "channels": ["ev:1"], "lastSeq": {"ev:1": -1}},
@@ -140,7 +138,7 @@ def test_a_bad_command_is_answered_with_an_error(hub: HubProcess, command: Any) 
         assert next_event(peer)["event"] == "pong"
 
 
-@pytest.mark.parametrize("odd", ["\ud800", "a\x00b"])
+@pytest.mark.parametrize("odd", ["\ud800\udc00", "a\x00b"])
 def test_odd_channels_are_reported(hub: HubProcess, odd: str) -> None:
     with websocket(hub.address, "/live") as peer:
         assert subscribe(peer, odd)["data"]["errors"][0]["code"] == 40001
@@ -155,6 +153,7 @@ def test_odd_channels_are_reported(hub: HubProcess, odd: str) -> None:
         (frame(TEXT, b'{"type":"ping","type":"ping"}'), 4001),
         (frame(TEXT, b'{"type":NaN}'), 4001),
         (frame(TEXT, b"[" * 33 + b"]" * 33), 4001),
+        (frame(TEXT, rb'{"type":"unsubscribe","channels":["\ud800"]}'), 4001),
         (frame(TEXT, b"\xff"), 1007),
         (frame(BINARY, b"{}"), 1003),
         (frame(TEXT, b" " * 4097), 1009),

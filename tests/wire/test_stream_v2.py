@@ -257,6 +257,10 @@ def test_the_wrong_kind_of_frame_is_1003(hub: HubProcess, subprotocol: str, data
         "\ufeff{}",
         '{"method":"ping","id":01}',
         '{"method":"pi\tng","id":1}',
+        # No UTF-8 can carry these on, so they cannot be answered.
+        r'{"method":"unsubscribe","params":["\ud800"],"id":1}',
+        r'{"method":"subscribe","params":["ev:\udfff\ud800"],"id":1}',
+        r'{"method":"ping","id":1,"\ud800":1}',
     ],
 )
 def test_malformed_json_is_4001(hub: HubProcess, text: str) -> None:
@@ -292,7 +296,6 @@ def test_malformed_json_is_4001(hub: HubProcess, text: str) -> None:
         ({"method": "pong", "id": 5}, 40006, True),
         ({"method": "", "id": 5}, 40006, True),
         ({"method": "PING", "id": 5}, 40006, True),
-        ({"method": "\ud800", "id": 5}, 40006, True),
         ({"method": "x" * 3000, "id": 5}, 40006, True),
         ({"method": "subscribe", "id": 5}, 40005, True),
         ({"method": "subscribe", "id": 5, "params": []}, 40005, True),
@@ -317,7 +320,6 @@ def test_malformed_json_is_4001(hub: HubProcess, text: str) -> None:
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": "1"}}}, 40005, True),
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"epoch": "e"}}}, 40005, True),
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": 1, "epoch": 1}}}, 40005, True),
-        ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"\ud800": "x"}}, 40005, True),
     ],
 )
 def test_a_bad_request_is_answered_and_the_connection_lives(
@@ -374,7 +376,6 @@ CHANNEL_ERRORS = {
     "ev:space here": 40001,
     "ev:ü": 40001,
     "ev:\n": 40001,
-    "ev:\ud800": 40001,
     "EV:1": 40001,
     "trades@": 40001,
     "trades@doge_usdt": 40002,
@@ -443,7 +444,7 @@ def test_unsubscribe(hub: HubProcess, publisher: Publisher, name: Naming) -> Non
     assert again["data"]["positions"][channel]["seq"] == 1
 
 
-@pytest.mark.parametrize("odd", ["\ud800", "\udfff\ud800", "x\x00y", "\U0001f600" * 100])
+@pytest.mark.parametrize("odd", ["x\x00y", "\ud800\udc00", "\U0001f600" * 100])
 def test_unsubscribing_from_odd_names_is_success(hub: HubProcess, odd: str) -> None:
     with open_v2(hub) as connection:
         assert ask(connection, method="unsubscribe", params=[odd], id=1)["code"] == 0

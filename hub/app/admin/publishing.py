@@ -26,21 +26,25 @@ class PublishSettings:
     idempotency_age: float = 300.0
 
 
+#: Channel, its owner, and the publisher's own key.
+IdempotencyKey = tuple[str, str | None, str]
+
+
 class IdempotencyKeys:
     """Remembers what was published under a key: the newest ``limit`` keys, for ``age`` seconds."""
 
     def __init__(self, limit: int, age: float) -> None:
         self._limit = limit
         self._age = age
-        self._known: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._known: OrderedDict[IdempotencyKey, tuple[float, Position]] = OrderedDict()
 
-    def find(self, channel: str, key: str, now: float) -> Position | None:
+    def find(self, key: IdempotencyKey, now: float) -> Position | None:
         self._forget(now)
-        known = self._known.get((channel, key))
+        known = self._known.get(key)
         return None if known is None else known[1]
 
-    def remember(self, channel: str, key: str, position: Position, now: float) -> None:
-        self._known[channel, key] = (now, position)
+    def remember(self, key: IdempotencyKey, position: Position, now: float) -> None:
+        self._known[key] = (now, position)
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -68,7 +72,9 @@ class PublishHandler:
                 408, b'{"code":40005,"msg":"the body took too long"}', {"connection": "close"}
             )
             return
-        is_ndjson = exchange.request.headers.get("content-type", "").startswith("application/x-ndjson")
+        is_ndjson = (
+            exchange.request.headers.get("content-type", "").lower().startswith("application/x-ndjson")
+        )
         try:
             items = split_body(body, is_ndjson=is_ndjson)
         except PublishRefused as refused:
@@ -97,11 +103,12 @@ class PublishHandler:
         )
 
     def _publish_once(self, item: PublishItem, data: bytes) -> Position:
-        if item.id is not None and (known := self._keys.find(item.channel, item.id, self._now())) is not None:
+        key = None if item.id is None else (item.channel, item.user, item.id)
+        if key is not None and (known := self._keys.find(key, self._now())) is not None:
             return known
         position = self._publish(
             item.channel, data, ts=item.ts, event=item.event, kind=item.type, user=item.user
         )
-        if item.id is not None:
-            self._keys.remember(item.channel, item.id, position, self._now())
+        if key is not None:
+            self._keys.remember(key, position, self._now())
         return position

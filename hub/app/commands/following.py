@@ -134,9 +134,9 @@ class Follower:
         if answer.errors:
             return not_served(answer.errors[0])
         self.progress.begin(answer.positions)
-        self._answers_due = max(0, self._answers_due - 1)
-        self.reach(answer.cursor)
+        self._answers_due -= 1
         if not self._answers_due:
+            self.progress.settle(answer.cursor)
             self.connected()
         return None
 

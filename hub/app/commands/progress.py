@@ -23,8 +23,9 @@ class Progress:
     def __init__(self, cursor: str | None = None) -> None:
         self.cursor = cursor
         self._counted: dict[str, Position] = {}
-        self._epochs: dict[str, str] = {}
+        self._heads: dict[str, Position] = {}
         self._newest: dict[str, Position] = {}
+        self._with_snapshots: set[str] = set()
 
     @property
     def last_seq(self) -> Mapping[str, Any]:
@@ -35,8 +36,16 @@ class Progress:
         }
 
     def begin(self, heads: Mapping[str, Head]) -> None:
-        """A connection tells which histories its numbers belong to."""
-        self._epochs.update((channel, head.epoch) for channel, head in heads.items())
+        """A connection tells where its channels stand, and to which histories its numbers belong."""
+        self._heads.update((channel, Position(head.epoch, head.seq)) for channel, head in heads.items())
+
+    def settle(self, cursor: str | None) -> None:
+        """All channels are subscribed. There is no cursor where they are too many for one: then what is new to
+        us begins at its head, except where a snapshot is still to come."""
+        self.reach(cursor)
+        if self.cursor is None:
+            for channel in self._heads.keys() - self._counted.keys() - self._with_snapshots:
+                self._counted[channel] = self._heads[channel]
 
     def reach(self, cursor: str | None) -> None:
         """A cursor came that stands for all that came before it."""
@@ -50,13 +59,15 @@ class Progress:
         if envelope.event in NOTICES:
             epoch = parse_data(envelope, Lost).epoch
             if epoch is not None:  # a gap: the numbers may belong to another history, or begin again
-                self._epochs[channel] = epoch
+                self._heads[channel] = Position(epoch, 0)
                 self._newest.pop(channel, None)
             return True
+        head, newest = self._heads.get(channel), self._newest.get(channel)
         # A long-poll tells no epoch before there is trouble; "" stands for whatever is current.
-        position, newest = Position(self._epochs.get(channel, ""), envelope.seq), self._newest.get(channel)
-        is_repeated = newest is not None and newest.epoch == position.epoch and newest.seq >= position.seq
-        if is_repeated and envelope.event != "snapshot":
+        position = Position("" if head is None else head.epoch, envelope.seq)
+        if envelope.event == "snapshot":
+            self._with_snapshots.add(channel)
+        elif newest is not None and newest.epoch == position.epoch and newest.seq >= position.seq:
             return False
         self._newest[channel] = self._counted[channel] = position
         return True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -32,7 +33,8 @@ def make_config(*, keep_alive: float, head_size: int) -> Config:
 
 
 class GuardedStream:
-    """What hypercorn reads: only what the guard let pass. A refusal ends the input; it is answered at the end.
+    """What hypercorn reads: only what the guard let pass, and no request before the one before it is answered.
+    A refusal ends the input; it is answered at the end.
 
     It has the few methods that hypercorn 0.18 calls of a Trio stream.
     """
@@ -41,57 +43,59 @@ class GuardedStream:
         self._stream = stream
         self._guard = guard
         self._head_timeout = head_timeout
+        self._head_due = math.inf
         self._clean = bytearray()
-        self._is_chunked = False
+        self._held: Head | None = None
         self._refused: Refused | None = None
+        self._is_chunked = False
+        self._is_busy = False
         self._is_closed = False
-        self._unanswered = 0
-        self._answered = trio.lowlevel.ParkingLot()
+        self._idle = trio.lowlevel.ParkingLot()
+        self.request = head.request
         self.socket = stream.socket
         self._pass(head)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
         try:
-            while not self._judge() and self._refused is None:
-                data = await self._receive_in_time(max_bytes)
-                if not data:
+            while not self._clean and self._refused is None:
+                event = self._held or self._guard.next_event()
+                if isinstance(event, Head) and self._is_busy:
+                    self._held = event
+                    await self._wait_idle()
+                    if self._is_closed:
+                        return b""
+                elif event is not None:
+                    self._held = None
+                    self._pass(event)
+                elif data := await self._receive_in_time(max_bytes):
+                    self._guard.feed(data)
+                else:
                     return b""
-                self._guard.feed(data)
         except Refused as refused:
             self._refused = refused
         if self._refused is not None and not self._clean:
             # Requests before the one that is refused are answered first, unless their answer never ends.
             with trio.move_on_after(self._head_timeout):
-                await self._wait_answered()
-        await trio.lowlevel.checkpoint()
+                await self._wait_idle()
         clean, self._clean = bytes(self._clean), bytearray()
         return clean
 
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """A request is being answered for as long as the block runs."""
-        self._unanswered += 1
-        try:
-            yield
-        finally:
-            self._unanswered -= 1
-            self._answered.unpark_all()
+    def note_idle(self) -> None:
+        """hypercorn has answered a request and is ready for the next."""
+        self._is_busy = False
+        self._idle.unpark_all()
 
-    async def _wait_answered(self) -> None:
-        while self._unanswered:
-            await self._answered.park()
-
-    def _judge(self) -> bool:
-        """Lets the guard look at what came in; says whether any of it may be handed on."""
-        while (event := self._guard.next_event()) is not None:
-            self._pass(event)
-        return bool(self._clean)
+    async def _wait_idle(self) -> None:
+        while self._is_busy and not self._is_closed:
+            await self._idle.park()
 
     def _pass(self, event: Head | Body | End) -> None:
         match event:
-            case Head(clean=clean, is_chunked=is_chunked):
-                self._clean += clean
-                self._is_chunked = is_chunked
+            case Head():
+                self._clean += event.clean
+                self._is_chunked, self._is_busy = event.is_chunked, True
+                self.request = event.request
             case Body(data=data):
                 self._clean += b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
             case End() if self._is_chunked:
@@ -99,8 +103,10 @@ class GuardedStream:
 
     async def _receive_in_time(self, max_bytes: int | None) -> bytes:
         if not self._guard.is_waiting_for_head:
+            self._head_due = math.inf
             return await self._stream.receive_some(max_bytes)
-        with trio.move_on_after(self._head_timeout):
+        self._head_due = min(self._head_due, trio.current_time() + self._head_timeout)
+        with trio.move_on_at(self._head_due):
             return await self._stream.receive_some(max_bytes)
         raise Refused(408, "the request's head took too long")
 
@@ -110,7 +116,8 @@ class GuardedStream:
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            if self._refused is not None and not self._unanswered:
+            self._idle.unpark_all()
+            if self._refused is not None and not self._is_busy:
                 try:
                     await self._stream.send_all(refusal_response(self._refused))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -132,24 +139,29 @@ async def serve_http(
 ) -> None:
     """Serves the requests of one connection, the first of which has ``head``."""
     guarded = GuardedStream(stream, guard, head, head_timeout=head_timeout)
-    peer = head.request.peer
 
     async def app(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         if scope["type"] != "http":  # hypercorn 0.18 takes WebSockets too; those never come here
             return
-        with guarded.answering():
-            await answer(AsgiExchange(scope, receive, send, stream, peer, response_headers), find_handler)
+        await answer(AsgiExchange(guarded.request, receive, send, stream, response_headers), find_handler)
 
     server: Any = _Server(app, config, context, {}, guarded)  # type: ignore[arg-type]
     await server.run()
 
 
 class _Server(TCPServer):
-    """hypercorn 0.18 keeps a connection whose input has ended until its keep-alive timeout; here it ends."""
+    """hypercorn 0.18 keeps a connection whose input has ended until its keep-alive timeout; here it ends. And it
+    gets into disorder over pipelined requests, so it gets them one by one."""
 
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        await super().protocol_send(event)
+        if isinstance(event, Updated) and event.idle:
+            guarded: Any = self.stream
+            guarded.note_idle()
 
 
 class AsgiExchange:
@@ -157,25 +169,13 @@ class AsgiExchange:
 
     def __init__(
         self,
-        scope: Any,
+        request: Request,
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
         stream: PeerStream,
-        peer: str,
         response_headers: Callable[[Request], Mapping[str, str]],
     ) -> None:
-        headers: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            key, text = name.decode("latin-1"), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        self.request = Request(
-            method=scope["method"],
-            path=scope["path"],
-            query=scope["query_string"].decode("latin-1"),
-            headers=headers,
-            peer=peer,
-            http_version=scope["http_version"],
-        )
+        self.request = request
         self.is_answered = False
         self._receive = receive
         self._send = send

@@ -43,10 +43,9 @@ class Refused(Exception):
 
 @attrs.frozen
 class Head:
-    """A request's head, as it came and as it is handed on."""
+    """A request's head, as it was understood and as it is handed on."""
 
     request: Request
-    raw: bytes
     clean: bytes
     is_chunked: bool
 
@@ -130,7 +129,7 @@ class RequestGuard:
         headers = [(name, value) for name, value in event.headers if name not in _HOP_BY_HOP]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         clean = b"%b %b HTTP/%b\r\n%b\r\n" % (event.method, event.target, event.http_version, lines)
-        return Head(_request(event, self._peer), raw, clean, is_chunked=bool(encodings))
+        return Head(_request(event, self._peer), clean, is_chunked=bool(encodings))
 
     def _check_size(self, head: bytes) -> None:
         if len(head) > self._max_head:

@@ -200,7 +200,7 @@ class Port:
                 return
             if (upgrade := self._find_upgrade(head.request)) is not None:
                 with self._admission.admit(peer):
-                    stream.unread(head.raw + guard.pending)
+                    stream.unread(guard.pending)
                     await upgrade(head.request, stream)
                 return
         except Refused as refused:
@@ -326,5 +326,7 @@ def _check_upgrade(request: Request) -> None:
         key = base64.b64decode(request.headers.get("sec-websocket-key", ""), validate=True)
     except (binascii.Error, ValueError):
         key = b""
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raise Refused(400, "a WebSocket handshake has no body")
     if len(key) != 16:
         raise Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")

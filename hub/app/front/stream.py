@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
@@ -63,10 +64,10 @@ class PeerStream(trio.abc.Stream):
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            try:
-                await self._end()
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                pass
+            # Not SocketStream.send_eof(), which must not meet a send that is still waiting.
+            if isinstance(self._stream, trio.SocketStream):
+                with contextlib.suppress(OSError):
+                    self.socket.shutdown(trio.socket.SHUT_WR)
         await trio.lowlevel.checkpoint()
 
     async def close_for_good(self) -> None:
@@ -82,10 +83,6 @@ class PeerStream(trio.abc.Stream):
             pass
         finally:
             await trio.aclose_forcefully(self._stream)
-
-    async def _end(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
-            await self._stream.send_eof()
 
     async def _reserve(self) -> None:
         while self._is_reserved:

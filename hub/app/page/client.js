@@ -10,7 +10,7 @@
  *   watched      channels this connection follows;  `refused`: Map(channel -> why) of those it may not
  *   counts       see Positions;  `handover`: the last switch, and what came of it
  *   retryAt      when the next try is due, Unix ms;  `reason`: what went wrong, in words
- *   latency      ms from an event's `ts` to here, median of the last second;  `roundTrip`: ms, by ping
+ *   latency      `.median`: ms from an event's `ts` to here;  `clock.roundTrip`: ms, by ping
  */
 
 import { chooseChannels } from "./channels.js";

@@ -99,37 +99,37 @@ def test_no_offset_is_read_twice_and_none_backwards(messages: list[tuple[Place, 
 # --- partitions that stand still -------------------------------------------------------------------------
 
 
-def look(watch: StallWatch, offset: int, end: int = 10, *, had_time: bool = True) -> list[Place]:
-    return watch.find_stalled({A: offset, B: 5}, {A: end, B: 5}, had_time=had_time)
+def look(watch: StallWatch, now: float, offset: int, end: int = 10, *, had_time: bool = True) -> list[Place]:
+    return watch.find_stalled({A: offset, B: 5}, {A: end, B: 5}, now, had_time=had_time)
 
 
 def test_a_partition_is_stalled_when_it_does_not_advance_though_there_was_time() -> None:
     watch = StallWatch()
 
-    assert [look(watch, 7) for _ in range(4)] == [[], [], [], [A]]
+    assert [look(watch, now, 7) for now in (0.0, 1.0, 2.9, 3.0)] == [[], [], [], [A]]
 
 
 def test_a_partition_that_advances_or_has_nothing_to_read_is_not_stalled() -> None:
     watch = StallWatch()
 
-    assert not any(look(watch, offset, end=100) for offset in range(50))
-    assert not any(look(watch, 100, end=100) for _ in range(50))
+    assert not any(look(watch, float(offset), offset, end=100) for offset in range(50))
+    assert not any(look(watch, float(now), 100, end=100) for now in range(50, 100))
 
 
 def test_a_reader_that_has_much_to_do_is_not_blamed() -> None:
     watch = StallWatch()
 
-    assert not any(look(watch, 7, had_time=False) for _ in range(50))
+    assert not any(look(watch, float(now), 7, had_time=False) for now in range(50))
 
 
 def test_vain_attempts_become_rare() -> None:
     watch, attempts = StallWatch(), []
-    for number in range(400):
-        if look(watch, 7):
-            attempts.append(number)
+    for now in range(1_000):
+        if look(watch, float(now), 7):
+            attempts.append(now)
             watch.start_over()
 
-    assert attempts == [3, 10, 23, 48, 97, 158, 219, 280, 341]
+    assert attempts == [3, 10, 23, 48, 97, 194, 315, 436, 557, 678, 799, 920]
 
 
 # --- how often a thing is said ---------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""What the documents show is what happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.docs.documents import WRITTEN, Section, read, sections
+from tests.docs.examples import SectionRun, needs_kafka
+from tests.docs.shapes import Bindings, difference, parse
+from tests.docs.transcripts import Mismatch, Transcript, join_lines
+from tests.hub_process import HubProcess
+
+SECTIONS = [
+    section
+    for document in WRITTEN
+    for section in sections(document)
+    if any(block.is_example and not needs_kafka(block) for block in section.blocks)
+]
+
+
+def needs_of(section: Section) -> list[pytest.MarkDecorator]:
+    return [
+        pytest.mark.needs("node", "node packages") for block in section.blocks[:1] if has_js(section) and block
+    ]
+
+
+def has_js(section: Section) -> bool:
+    return any(block.is_example and block.kind == "js" for block in section.blocks)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(section, id=f"{section.document}: {section.title}", marks=needs_of(section))
+        for section in SECTIONS
+    ],
+)
+def test_examples(section: Section, demo_hub: HubProcess) -> None:
+    SectionRun(section, demo_hub).run()
+
+
+@pytest.mark.parametrize("document", WRITTEN)
+def test_every_block_says_whether_it_is_an_example(document: str) -> None:
+    unmarked = [block.where for section in sections(document) for block in section.blocks if not block.mark]
+    assert not unmarked, f"{unmarked}: see tests/docs/documents.py"
