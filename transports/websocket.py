@@ -116,6 +116,7 @@ async def accept(
             await proposal.accept(subprotocol=subprotocol)
         except ConnectionClosed:
             return None
+        guarded.accepted.set()
         return WebSocketLink(connection, guarded, ping_interval)
     return None
 
@@ -165,7 +166,12 @@ class WebSocketLink:
 
     async def aclose(self, code: int, reason: str) -> None:
         # A close frame's reason is at most 123 bytes (RFC 6455, section 5.5).
-        await self._connection.aclose(int(code), reason[:100])
+        payload = reason.encode()[:123].decode(errors="ignore")
+        if self._stream.violation is None:
+            await self._connection.aclose(int(code), payload)
+        else:  # the peer is not heard any more, so its answer cannot be waited for
+            await self.send(WebSocketFrames.close(int(code), payload))
+            await self._stream.aclose()
 
 
 class _GuardedStream(trio.abc.Stream):
@@ -177,6 +183,7 @@ class _GuardedStream(trio.abc.Stream):
         self.receiving = trio.CancelScope()
         self.last_heard = trio.current_time()
         self._guard = FrameGuard(message_size)
+        self.accepted = trio.Event()
         self._head = head
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -184,6 +191,8 @@ class _GuardedStream(trio.abc.Stream):
             head, self._head = self._head, b""
             await trio.lowlevel.checkpoint()
             return head
+        # wsproto 1.3.2 takes frames that come before our answer for a part of the handshake.
+        await self.accepted.wait()
         while True:
             data = bytes(await self.inner.receive_some(max_bytes))
             self.last_heard = trio.current_time()

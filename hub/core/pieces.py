@@ -99,7 +99,7 @@ class Gatherer:
     def shape(self) -> object:
         """What decides the bytes of the next slice, with a cursor over all channels of the session: sessions of
         the same shape share it."""
-        return (self._encoding, *self._positions({}).items())
+        return tuple(self._positions({}).items())
 
     def slice(self, subscription: Subscription, ahead: dict[str, Position | None] | None = None) -> Slice:
         """What follows the subscription's position, which must be buffered."""
@@ -111,7 +111,7 @@ class Gatherer:
         def cursor_at(seq: int) -> str:
             return self._encode({**positions, name: Position(epoch, seq)}) or ""
 
-        shape = (encoding, *positions.items())
+        shape = (encoding, subscription.position, *positions.items())
         return channel.slice(shape, encoding, subscription.position, cursor_at)
 
     def _positions(self, ahead: dict[str, Position | None]) -> dict[str, Position | None]:

@@ -137,7 +137,7 @@ class Walk:
         channel = subscription.channel
         key: object = (channel, writer.encoding, subscription.position)
         if writer.carries_cursor and not writer.gatherer.is_alone:
-            key = (channel, writer.gatherer.shape())
+            key = (channel, writer.encoding, subscription.position, writer.gatherer.shape())
         slice_ = self._slices.get(key)
         if slice_ is None:
             slice_ = self._slices[key] = writer.gatherer.slice(subscription)

@@ -144,6 +144,9 @@ class Session:
             self.disconnect(Farewell(violation.code, violation.msg))
         except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        except Exception:
+            logger.exception("session failed", extra=self.log_fields)
+            self.disconnect(Farewell(CloseCode.INTERNAL, "internal error"))
 
     def _take(self, message: str | bytes) -> None:
         try:

@@ -79,6 +79,13 @@ class WebSocketFrames:
         return bytes((self._first, 127)) + size.to_bytes(8, "big") + message
 
 
+    @staticmethod
+    def close(code: int, reason: str) -> bytes:
+        """A close frame; ``reason`` is at most 123 bytes."""
+        payload = code.to_bytes(2, "big") + reason.encode()
+        return bytes((0x88, len(payload))) + payload
+
+
 #: A WebSocket ping without payload.
 WEBSOCKET_PING = b"\x89\x00"
 

@@ -1,6 +1,7 @@
 """Measures a WebSocket client's frames by their headers, before a library buffers what they announce.
 
-Only sizes are judged here (RFC 6455, section 5.2 has the layout); form is the library's affair.
+Only the sizes of messages are judged here (RFC 6455, section 5.2 has the layout); form, and with it what a
+control frame may hold, is the library's affair.
 """
 
 from __future__ import annotations
@@ -54,8 +55,6 @@ class FrameGuard:
         self._skip = length
         if not header[0] & _CONTROL:
             self._measure(length, is_last=bool(header[0] & 0x80))
-        elif length > self._limit:
-            raise ProtocolViolated(CloseCode.TOO_BIG, f"a message is at most {self._limit} bytes")
         header.clear()
 
     def _measure(self, length: int, *, is_last: bool) -> None:

@@ -83,7 +83,9 @@ def read(document: str) -> tuple[nodes.document, str]:
         "input_encoding": "utf-8",
     }
     path = ROOT / document
-    tree = publish_doctree(path.read_text(encoding="utf-8"), source_path=document, settings_overrides=settings)
+    tree = publish_doctree(
+        path.read_text(encoding="utf-8"), source_path=document, settings_overrides=settings
+    )
     return tree, complaints.getvalue()
 
 
@@ -135,4 +137,7 @@ def links(document: str) -> list[str]:
 def anchors(document: str) -> set[str]:
     """What can follow the # in a link to the document."""
     tree, _ = read(document)
-    return {str(name) for element in tree.findall(nodes.Element) for name in element.get("ids", ())}
+    found: set[str] = set()
+    for element in tree.findall(nodes.Element):
+        found.update(element.get("ids", ()))
+    return found

@@ -100,7 +100,11 @@ class SectionRun:
             )
 
     def _python(self, block: Block, output: Block | None) -> None:
-        run([sys.executable, "-"], self._transcript(output, block.where), script=self._bindings.apply(block.text))
+        run(
+            [sys.executable, "-"],
+            self._transcript(output, block.where),
+            script=self._bindings.apply(block.text),
+        )
 
     def _js(self, block: Block, output: Block | None) -> None:
         script = 'import { EventSource } from "eventsource";\n' + self._bindings.apply(block.text)
@@ -113,7 +117,9 @@ class SectionRun:
         """``>`` is sent, ``<`` comes, ``$`` happens meanwhile, ``x CODE`` is how the hub closes the connection."""
         _, path, *subprotocols = block.kind.split()
         url = f"{self._hub.websocket_url}{path}"
-        with connect(url, subprotocols=[Subprotocol(name) for name in subprotocols], proxy=None) as connection:
+        with connect(
+            url, subprotocols=[Subprotocol(name) for name in subprotocols], proxy=None
+        ) as connection:
             for line in join_lines(block.text):
                 self._talk(connection, line, block.where)
 
@@ -139,7 +145,7 @@ class SectionRun:
             documented = parse(line)
             protocol: Protocol = LiveEnvelope() if "v" in documented else StreamV2Json()
             actual = msgspec.json.decode(_frame(protocol, documented["event"]))
-            if problem := difference(documented, actual, self._bindings):
+            if problem := difference(documented, actual, Bindings({})):
                 raise Mismatch(f"{block.where}: {problem}")
 
     def _log(self, block: Block, _output: Block | None) -> None:
@@ -165,7 +171,11 @@ class SectionRun:
         unit.read_string(block.text)
         _, command, *arguments = shlex.split(unit["Service"]["ExecStart"])
         help_ = subprocess.run(
-            [sys.executable, "-m", "hub", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-m", "hub", command, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         unknown = {name for name in arguments if name.startswith("--")} - set(help_.stdout.split())
         if unknown:
@@ -203,9 +213,10 @@ async def _first_publications(source: Source) -> list[tuple[str, bytes]]:
         published.append((channel, data))
         return Position("documented", len(published))
 
-    with trio.move_on_after(10):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(source.run, publish)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(source.run, publish)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
     for _, data in published:
         json.loads(data)
     return published

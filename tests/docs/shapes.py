@@ -12,8 +12,33 @@ from typing import Any
 
 #: Keys whose values are part of the protocol, so they are compared.
 FIXED = frozenset(
-    "channel channels ch code errorCode event id level logger method more msg node ok reason recovered server"
-    " status subscribed tier transport type unsubscribed v window".split()
+    [
+        "channel",
+        "channels",
+        "ch",
+        "code",
+        "errorCode",
+        "event",
+        "id",
+        "level",
+        "logger",
+        "method",
+        "more",
+        "msg",
+        "node",
+        "ok",
+        "reason",
+        "recovered",
+        "server",
+        "status",
+        "subscribed",
+        "tier",
+        "transport",
+        "type",
+        "unsubscribed",
+        "v",
+        "window",
+    ]
 )
 #: Keys whose values are opaque, but the same wherever the same is documented.
 OPAQUE = frozenset({"connId", "cursor", "epoch"})
@@ -47,7 +72,9 @@ def parse(text: str) -> Any:
     return json.loads(text)
 
 
-def difference(documented: Any, actual: Any, bindings: Bindings, path: str = "$", key: str = "") -> str | None:
+def difference(
+    documented: Any, actual: Any, bindings: Bindings, path: str = "$", key: str = ""
+) -> str | None:
     """What is not as documented, or None."""
     if isinstance(documented, dict) and isinstance(actual, dict):
         return _difference_of_objects(documented, actual, bindings, path)

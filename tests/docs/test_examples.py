@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.docs.documents import WRITTEN, Section, read, sections
+from tests.docs.documents import WRITTEN, Section, sections
 from tests.docs.examples import SectionRun, needs_kafka
-from tests.docs.shapes import Bindings, difference, parse
-from tests.docs.transcripts import Mismatch, Transcript, join_lines
 from tests.hub_process import HubProcess
 
 SECTIONS = [
@@ -21,13 +17,8 @@ SECTIONS = [
 
 
 def needs_of(section: Section) -> list[pytest.MarkDecorator]:
-    return [
-        pytest.mark.needs("node", "node packages") for block in section.blocks[:1] if has_js(section) and block
-    ]
-
-
-def has_js(section: Section) -> bool:
-    return any(block.is_example and block.kind == "js" for block in section.blocks)
+    has_js = any(block.is_example and block.kind == "js" for block in section.blocks)
+    return [pytest.mark.needs("node", "node packages")] if has_js else []
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ class Transcript:
             if len(self.lines) > 1 and _differs(self.lines[1], actual, self.bindings) is None:
                 del self.lines[:2]
             return
-        problem = _differs(self.lines[0], actual, self.bindings) if self.lines else "nothing more is documented"
+        problem = (
+            _differs(self.lines[0], actual, self.bindings) if self.lines else "nothing more is documented"
+        )
         if problem is None:
             del self.lines[0]
         elif not _IGNORED.match(actual):

@@ -278,6 +278,29 @@ async def test_records_that_retention_took_are_told_and_passed(
     assert numbers[-1] == 499
 
 
+async def test_a_new_reader_goes_on_where_the_old_one_was(
+    kafka_broker: KafkaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    (events,) = make_topics(kafka_broker, "events")
+    source = make_source(kafka_broker, {events: Topic(channels=("{key}",))}, batch=10)
+    publish, producer = Recorder(), kafka_broker.producer()
+
+    async with open_source(source, publish):
+        for round_ in range(3):
+            for number in range(1_000):
+                produce(producer, events, f"job:{number % 7}", b"%d" % (1_000 * round_ + number))
+            await publish.wait_count(1_000 * round_ + 1)
+            # What makes partitions stall is a race inside librdkafka, which no test can win each time.
+            assert source._discovery is not None
+            source._discovery.stalled = [(events, 0)]
+            await publish.wait_count(1_000 * (round_ + 1))
+
+    assert sum(record.message.startswith("Kafka partitions stand still") for record in caplog.records) == 3
+    for channel in range(7):
+        numbers = [1_000 * round_ + number for round_ in range(3) for number in range(channel, 1_000, 7)]
+        assert publish.of(f"job:{channel}") == [b"%d" % number for number in numbers]
+
+
 async def test_cancelling_ends_it_whatever_the_broker_does(kafka_broker: KafkaBroker) -> None:
     (events,) = make_topics(kafka_broker, "events")
     source = make_source(kafka_broker, {events: Topic(channels=("{key}",))})
