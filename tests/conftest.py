@@ -11,6 +11,8 @@ import pytest
 
 from tests import needs
 
+pytest_plugins = ["tests.kafka_broker.plugin"]
+
 IN_CI = os.environ.get("CI", "").lower() in ("true", "1")
 
 # In CI the same examples each time, so that a red run can be had again.

@@ -141,7 +141,10 @@ class HubProcess:
 
 
 def start_hub(
-    config: Path | None = None, *settings: str, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+    config: Path | None = None,
+    *settings: str,
+    environment: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> HubProcess:
     """Starts a hub on free ports; ``settings`` are ``key=value``. The caller ends it."""
     command = [sys.executable, "-m", "hub", "serve", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]

@@ -92,7 +92,9 @@ def _parse_seen_position(channel: Any, seen: Any) -> SeenPosition:
     if not isinstance(channel, str):
         raise RequestRefused(ErrorCode.INVALID_REQUEST, "lastSeq must be an object of channel names")
     if not is_seq(seq):
-        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"lastSeq of {channel[:64]!r} is not a sequence number")
+        raise RequestRefused(
+            ErrorCode.INVALID_REQUEST, f"lastSeq of {channel[:64]!r} is not a sequence number"
+        )
     if not (epoch is None or is_epoch(epoch)):
         raise RequestRefused(ErrorCode.INVALID_REQUEST, f"lastSeq of {channel[:64]!r} has an invalid epoch")
     assert isinstance(seq, int)

@@ -78,7 +78,6 @@ class WebSocketFrames:
             return bytes((self._first, 126)) + size.to_bytes(2, "big") + message
         return bytes((self._first, 127)) + size.to_bytes(8, "big") + message
 
-
     @staticmethod
     def close(code: int, reason: str) -> bytes:
         """A close frame; ``reason`` is at most 123 bytes."""

@@ -11,7 +11,7 @@ from hub.sansio.stream_v2 import StreamV2Json
 
 #: Edges of WebSocket's length fields, of buffers, and of nothing.
 SIZES = (8, 125, 126, 127, 1000, 4095, 4096, 65_535, 65_536, 200_000)
-_PATTERN = "ğ😀 \\u00e7 \\n\\\\ {}[]:,' data: id: "
+_PATTERN = 'ğ😀 {"a":[1,null]} \\n\\" data: id: ,\x7f '
 
 
 @attrs.frozen
@@ -30,12 +30,11 @@ class Speech:
         return Encoding(self.protocol, self.framing, bare=bare)
 
     def message(self, number: int, size: int) -> bytes:
-        """A message of ``size`` bytes: a string of JSON, or any bytes."""
+        """A message of ``size`` bytes: text without line breaks, or any bytes."""
         if not self.is_text:
             return (b"%d " % number + bytes(range(256)) * (size // 256 + 1))[:size]
-        head = f'"{number} {_PATTERN * (size // 50)}'.encode()[: max(size // 2, 8)]
-        head = head.decode(errors="ignore").rstrip("\\").encode()
-        return head + b"x" * (size - len(head) - 1) + b'"'
+        text = f"{number} {_PATTERN * (size // 50)}".encode()[:size]
+        return text.decode(errors="ignore").encode().ljust(size, b"x")
 
     def messages(self, sizes: Sequence[int] = SIZES) -> list[bytes]:
         return [self.message(number, size) for number, size in enumerate(sizes)]

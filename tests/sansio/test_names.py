@@ -124,7 +124,10 @@ def test_a_star_takes_anything_and_all_else_itself(pattern: str, name: str) -> N
     assert found == (expected is not None)
 
 
-@given(st.lists(st.sampled_from(("a*", "*b", "ab", "*", "{market}", "a.*")), min_size=1, max_size=4), st.text("ab._", min_size=1, max_size=4))
+@given(
+    st.lists(st.sampled_from(("a*", "*b", "ab", "*", "{market}", "a.*")), min_size=1, max_size=4),
+    st.text("ab._", min_size=1, max_size=4),
+)
 def test_order_decides(patterns: list[str], name: str) -> None:
     def resolves(pattern: str) -> bool:
         try:
@@ -139,7 +142,9 @@ def test_order_decides(patterns: list[str], name: str) -> None:
     assert together.resolve(name).pattern == fitting[0]
 
 
-@pytest.mark.parametrize("pattern", ["a", "*", "**", "{market}", "orderbook.{depth}@{market}", "A-Z_.:@", "*{depth}*"])
+@pytest.mark.parametrize(
+    "pattern", ["a", "*", "**", "{market}", "orderbook.{depth}@{market}", "A-Z_.:@", "*{depth}*"]
+)
 def test_patterns(pattern: str) -> None:
     check_pattern(pattern)
 

@@ -50,7 +50,9 @@ def test_refused(text: str) -> None:
         loads(text)
 
 
-@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\uD83D\uDE00\\ud800"', r'{"\u00e9":"\u0000"}', r'"\\ud800"'])
+@pytest.mark.parametrize(
+    "text", [r'"\ud83d\ude00"', r'"\uD83D\uDE00\\ud800"', r'{"\u00e9":"\u0000"}', r'"\\ud800"']
+)
 def test_escapes_that_are_text(text: str) -> None:
     assert loads(text) == json.loads(text)
 

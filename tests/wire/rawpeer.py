@@ -176,7 +176,9 @@ class RawPeer:
 
 
 @contextmanager
-def websocket(address: tuple[str, int], path: str = "/v2", *headers: str, receive_buffer: int = 0) -> Iterator[RawPeer]:
+def websocket(
+    address: tuple[str, int], path: str = "/v2", *headers: str, receive_buffer: int = 0
+) -> Iterator[RawPeer]:
     """An open WebSocket; on ``/v2`` without the greeting, which is checked."""
     with RawPeer(address, receive_buffer=receive_buffer) as peer:
         peer.upgrade(path, *headers)
@@ -207,11 +209,15 @@ def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def frame(opcode: int, payload: bytes = b"", *, is_last: bool = True, is_masked: bool = True, reserved: int = 0) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, is_last: bool = True, is_masked: bool = True, reserved: int = 0
+) -> bytes:
     """A client's frame, or what a bad client would call one."""
     first = (0x80 if is_last else 0) | reserved << 4 | opcode
-    return bytes((first,)) + length_field(len(payload), is_masked=is_masked) + (
-        masked(payload) if is_masked else payload
+    return (
+        bytes((first,))
+        + length_field(len(payload), is_masked=is_masked)
+        + (masked(payload) if is_masked else payload)
     )
 
 

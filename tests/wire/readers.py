@@ -72,18 +72,36 @@ def resume_fields(progress: Progress, *, by_cursor: bool) -> dict[str, Any]:
 
 
 class WebSocketReader:
-    def __init__(self, address: Address, path: str, channels: list[str], progress: Progress, *, by_cursor: bool, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        address: Address,
+        path: str,
+        channels: list[str],
+        progress: Progress,
+        *,
+        by_cursor: bool,
+        receive_buffer: int = 0,
+    ) -> None:
         self.peer = RawPeer(address, receive_buffer=receive_buffer)
         self.progress = progress
         self.peer.upgrade(path)
         if path == "/v2":
             assert self._next()["event"] == "connected"
-            self.peer.send_json({"method": "subscribe", "params": channels, "id": 1, **resume_fields(progress, by_cursor=False)})
+            self.peer.send_json(
+                {
+                    "method": "subscribe",
+                    "params": channels,
+                    "id": 1,
+                    **resume_fields(progress, by_cursor=False),
+                }
+            )
             answer = self._next()
             assert answer["msg"] == "ok", answer
             progress.started(answer["data"]["positions"])
         else:
-            self.peer.send_json({"type": "subscribe", "channels": channels, **resume_fields(progress, by_cursor=by_cursor)})
+            self.peer.send_json(
+                {"type": "subscribe", "channels": channels, **resume_fields(progress, by_cursor=by_cursor)}
+            )
             answer = self._next()
             assert answer["event"] == "subscribed" and not answer["data"]["errors"], answer
             progress.started(answer["data"]["positions"])
@@ -108,7 +126,16 @@ class WebSocketReader:
 
 
 class SseReader:
-    def __init__(self, address: Address, format_: str, channels: list[str], progress: Progress, *, by_cursor: bool, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        address: Address,
+        format_: str,
+        channels: list[str],
+        progress: Progress,
+        *,
+        by_cursor: bool,
+        receive_buffer: int = 0,
+    ) -> None:
         self.peer = RawPeer(address, receive_buffer=receive_buffer)
         self.progress = progress
         fields = resume_fields(progress, by_cursor=by_cursor)
@@ -144,7 +171,9 @@ class SseReader:
 
 
 class PollReader:
-    def __init__(self, address: Address, format_: str, channels: list[str], progress: Progress, *, by_cursor: bool) -> None:
+    def __init__(
+        self, address: Address, format_: str, channels: list[str], progress: Progress, *, by_cursor: bool
+    ) -> None:
         self.address = address
         self.progress = progress
         self.by_cursor = by_cursor
@@ -153,9 +182,14 @@ class PollReader:
     def read(self, count: int) -> None:
         while count > 0:
             fields = resume_fields(self.progress, by_cursor=self.by_cursor)
-            text = "".join(f"&{name}={quote(value if isinstance(value, str) else json.dumps(value))}" for name, value in fields.items())
+            text = "".join(
+                f"&{name}={quote(value if isinstance(value, str) else json.dumps(value))}"
+                for name, value in fields.items()
+            )
             with RawPeer(self.address) as peer:
-                response = peer.ask(request("GET", f"/poll?{self.query}&wait={PATIENCE / 2:g}{text}", "Connection: close"))
+                response = peer.ask(
+                    request("GET", f"/poll?{self.query}&wait={PATIENCE / 2:g}{text}", "Connection: close")
+                )
             assert response.status == 200, response.body
             body = response.json()
             count -= sum(self.progress.take(message) for message in body["events"])
@@ -168,7 +202,9 @@ class PollReader:
         pass
 
 
-def open_reader(kind: str, address: Address, channels: list[str], progress: Progress, *, by_cursor: bool) -> Reader:
+def open_reader(
+    kind: str, address: Address, channels: list[str], progress: Progress, *, by_cursor: bool
+) -> Reader:
     match kind:
         case "ws v2":
             return WebSocketReader(address, "/v2", channels, progress, by_cursor=by_cursor)

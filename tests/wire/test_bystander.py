@@ -54,7 +54,17 @@ def empty_fragments(hub: HubProcess, choose: random.Random) -> None:
 def half_open(hub: HubProcess, choose: random.Random) -> None:
     peers = [RawPeer(hub.address) for _ in range(20)]
     for peer in peers:
-        peer.send(choose.choice([b"", b"G", b"GET /v2 HTTP/1.1\r\n", upgrade_request("/v2")[:-2], request("GET", "/poll")[:-1]]))
+        peer.send(
+            choose.choice(
+                [
+                    b"",
+                    b"G",
+                    b"GET /v2 HTTP/1.1\r\n",
+                    upgrade_request("/v2")[:-2],
+                    request("GET", "/poll")[:-1],
+                ]
+            )
+        )
     time.sleep(choose.random() * 0.5)
     for peer in peers:
         choose.choice([peer.close, peer.reset])()
@@ -67,7 +77,14 @@ def never_reading(hub: HubProcess, choose: random.Random) -> None:
         kind = choose.randrange(3)
         if kind == 0:
             peer.upgrade("/v2")
-            peer.send_json({"method": "subscribe", "params": ["replay:big", CHANNEL], "id": 1, "lastSeq": {"replay:big": 0}})
+            peer.send_json(
+                {
+                    "method": "subscribe",
+                    "params": ["replay:big", CHANNEL],
+                    "id": 1,
+                    "lastSeq": {"replay:big": 0},
+                }
+            )
         elif kind == 1:
             peer.send(request("GET", f"/sse?{replay}"))
         else:
@@ -90,7 +107,12 @@ def storm(hub: HubProcess, choose: random.Random) -> None:
                 peer.upgrade("/v2")
                 peer.send_json({"method": "subscribe", "params": [CHANNEL], "id": 1})
             elif stage == 4:
-                peer.send(request("GET", choose.choice([f"/sse?channels={CHANNEL}", f"/poll?channels={CHANNEL}", "/nowhere"])))
+                peer.send(
+                    request(
+                        "GET",
+                        choose.choice([f"/sse?channels={CHANNEL}", f"/poll?channels={CHANNEL}", "/nowhere"]),
+                    )
+                )
             if choose.random() < 0.5:
                 peer.reset()
 
@@ -102,7 +124,16 @@ def bad_publishing(hub: HubProcess, choose: random.Random) -> None:
             peer.receive()
 
 
-ATTACKS: list[Attack] = [garbage, garbage_frames, command_flood, empty_fragments, half_open, never_reading, storm, bad_publishing]
+ATTACKS: list[Attack] = [
+    garbage,
+    garbage_frames,
+    command_flood,
+    empty_fragments,
+    half_open,
+    never_reading,
+    storm,
+    bad_publishing,
+]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +174,11 @@ def test_a_bystander_misses_nothing(attacked: HubProcess, attack: Attack) -> Non
 @pytest.mark.skipif(shutil.which("slowhttptest") is None, reason="slowhttptest is not installed")
 @pytest.mark.parametrize("mode", [["-H"], ["-B"], ["-X"]], ids=["slow heads", "slow bodies", "slow reading"])
 def test_slowhttptest(attacked: HubProcess, mode: list[str]) -> None:
-    url = f"{attacked.public_url}/history/replay:big?limit=1000" if mode == ["-X"] else f"{attacked.public_url}/poll"
+    url = (
+        f"{attacked.public_url}/history/replay:big?limit=1000"
+        if mode == ["-X"]
+        else f"{attacked.public_url}/poll"
+    )
     command = ["slowhttptest", *mode, "-c", "300", "-r", "150", "-i", "1", "-l", str(int(ATTACK)), "-u", url]
 
     def attack(hub: HubProcess, choose: random.Random) -> None:

@@ -26,7 +26,11 @@ def leaving() -> Iterator[HubProcess]:
 
 def test_websockets_are_told_and_closed_with_1001(leaving: HubProcess) -> None:
     with ExitStack() as stack:
-        peers = [stack.enter_context(websocket(leaving.address, path)) for path in ("/v2", "/live") for _ in range(10)]
+        peers = [
+            stack.enter_context(websocket(leaving.address, path))
+            for path in ("/v2", "/live")
+            for _ in range(10)
+        ]
         peers[0].send_json({"method": "subscribe", "params": ["ev:1"], "id": 1})
         assert peers[0].read_json()["code"] == 0
         leaving.terminate()

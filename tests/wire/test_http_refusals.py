@@ -78,7 +78,9 @@ def test_malformed_heads_on_a_kept_alive_connection(hub: HubProcess, data: bytes
 
 
 @pytest.mark.parametrize("name", ["words", "CL and TE", "two Hosts"])
-def test_a_good_request_before_a_malformed_one_in_the_same_packet_is_answered(hub: HubProcess, name: str) -> None:
+def test_a_good_request_before_a_malformed_one_in_the_same_packet_is_answered(
+    hub: HubProcess, name: str
+) -> None:
     with RawPeer(hub.address) as peer:
         peer.send(GOOD + GOOD + MALFORMED[name])
         assert [peer.read_response().status for _ in range(2)] == [200, 200]
@@ -268,16 +270,27 @@ def test_paths_and_methods(
         ("channels=ev:1&lastSeq=" + "%5B" * 2000, 40005),
     ],
 )
-def test_bad_queries_are_refused_before_anything_begins(http: httpx.Client, path: str, query: str, code: int) -> None:
+def test_bad_queries_are_refused_before_anything_begins(
+    http: httpx.Client, path: str, query: str, code: int
+) -> None:
     check_query(http, f"{path}?{query}", code)
 
 
 @pytest.mark.parametrize(
     "target",
     [
-        *(f"/poll?channels=ev:1&wait={wait}" for wait in ("-1", "x", "nan", "inf", "1e9", "61", "", "1_0", "0x1")),
-        *(f"/history/ev:1?limit={limit}" for limit in ("0", "-1", "x", "1.5", "", "9" * 5000, "%C2%B2", "1_0")),
-        *(f"/history/ev:1?after={after}" for after in ("-1", "1.5", "", "9" * 5000, "%C2%B2", "+1", "x", "1_0")),
+        *(
+            f"/poll?channels=ev:1&wait={wait}"
+            for wait in ("-1", "x", "nan", "inf", "1e9", "61", "", "1_0", "0x1")
+        ),
+        *(
+            f"/history/ev:1?limit={limit}"
+            for limit in ("0", "-1", "x", "1.5", "", "9" * 5000, "%C2%B2", "1_0")
+        ),
+        *(
+            f"/history/ev:1?after={after}"
+            for after in ("-1", "1.5", "", "9" * 5000, "%C2%B2", "+1", "x", "1_0")
+        ),
         "/history/ev:1?format=xml",
         "/history/ev:1?after=1&after=2",
     ],
@@ -327,7 +340,9 @@ def handshake(**changes: str | None) -> bytes:
         "Sec-WebSocket-Version": "13",
     }
     headers.update({name.replace("_", "-"): value for name, value in changes.items()})
-    return head("GET /v2 HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None))
+    return head(
+        "GET /v2 HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -438,10 +453,16 @@ def test_bodies_nobody_asked_for_are_passed_over(hub: HubProcess) -> None:
         assert [peer.read_response().status for _ in range(3)] == [200, 200, 404]
 
 
-@pytest.mark.parametrize("chunk", [b"x\r\n", b"-1\r\n", b"5\r\nhelloX\r\n", b"0x5\r\nhello\r\n", b"f" * 30 + b"\r\n"])
+@pytest.mark.parametrize(
+    "chunk", [b"x\r\n", b"-1\r\n", b"5\r\nhelloX\r\n", b"0x5\r\nhello\r\n", b"f" * 30 + b"\r\n"]
+)
 def test_bad_chunks_end_the_connection(hub: HubProcess, chunk: bytes) -> None:
     with RawPeer(hub.address) as peer:
-        peer.send(head("GET /poll?channels=ev:http&wait=0 HTTP/1.1", HOST, "Transfer-Encoding: chunked") + chunk + GOOD)
+        peer.send(
+            head("GET /poll?channels=ev:http&wait=0 HTTP/1.1", HOST, "Transfer-Encoding: chunked")
+            + chunk
+            + GOOD
+        )
         while peer.read_more():
             pass
         assert peer.buffer.count(b"HTTP/1.1 ") <= 2 and b"firstSeq" not in peer.buffer
@@ -466,13 +487,17 @@ def test_expect_continue(hub: HubProcess, publisher: Publisher) -> None:
     body = b'{"channel":"ev:expect","data":1}'
     with RawPeer(hub.admin_address) as peer:
         for _ in range(2):
-            peer.send(head("POST /publish HTTP/1.1", HOST, "Expect: 100-continue", f"Content-Length: {len(body)}"))
+            peer.send(
+                head("POST /publish HTTP/1.1", HOST, "Expect: 100-continue", f"Content-Length: {len(body)}")
+            )
             assert peer.read_head()[0] == 100
             peer.send(body)
             assert peer.read_response().status == 200
 
 
-@pytest.mark.parametrize("headers", [["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__"]])
+@pytest.mark.parametrize(
+    "headers", [["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__"]]
+)
 def test_an_upgrade_to_http_2_is_passed_over(hub: HubProcess, headers: list[str]) -> None:
     with RawPeer(hub.address) as peer:
         for _ in range(2):

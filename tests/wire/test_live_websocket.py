@@ -78,7 +78,13 @@ def test_resume_by_cursor_and_by_last_seq(hub: HubProcess, publisher: Publisher,
     [("small", 3, "evicted", 20), ("ev", 99, "ahead", None), ("ev", {"seq": 1, "epoch": "x"}, "epoch", None)],
 )
 def test_what_cannot_be_replayed_is_told(
-    hub: HubProcess, publisher: Publisher, name: Naming, namespace: str, seen: Any, reason: str, to_seq: int | None
+    hub: HubProcess,
+    publisher: Publisher,
+    name: Naming,
+    namespace: str,
+    seen: Any,
+    reason: str,
+    to_seq: int | None,
 ) -> None:
     channel = name(namespace)
     (*_, last) = publisher.publish(channel, *range(1, 31))
@@ -176,7 +182,12 @@ def test_heartbeats_carry_a_cursor(hub: HubProcess, publisher: Publisher, name: 
         publisher.publish(channel, 1)
         assert next_event(peer)["data"] == 1
         heartbeat = peer.read_json()
-    assert (heartbeat["event"], heartbeat["channel"], heartbeat["seq"], heartbeat["ok"]) == ("heartbeat", "system", 0, True)
+    assert (heartbeat["event"], heartbeat["channel"], heartbeat["seq"], heartbeat["ok"]) == (
+        "heartbeat",
+        "system",
+        0,
+        True,
+    )
     publisher.publish(channel, 2)
     with websocket(hub.address, "/live") as peer:
         subscribe(peer, channel, cursor=heartbeat["data"]["cursor"])
@@ -198,4 +209,8 @@ def test_the_same_numbers_on_v2_and_live(hub: HubProcess, publisher: Publisher, 
         publisher.publish(channel, *range(100))
         for _ in range(100):
             one, other = next_event(live), v2.read_json()
-            assert (one["seq"], one["ts"], json.dumps(one["data"])) == (other["seq"], other["ts"], json.dumps(other["data"]))
+            assert (one["seq"], one["ts"], json.dumps(one["data"])) == (
+                other["seq"],
+                other["ts"],
+                json.dumps(other["data"]),
+            )

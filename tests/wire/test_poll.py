@@ -29,7 +29,9 @@ def values(body: Any) -> list[Any]:
     return [event["data"] for event in body["events"]]
 
 
-def test_without_a_cursor_it_is_the_state_of_now_at_once(http: httpx.Client, publisher: Publisher, name: Naming) -> None:
+def test_without_a_cursor_it_is_the_state_of_now_at_once(
+    http: httpx.Client, publisher: Publisher, name: Naming
+) -> None:
     plain, state, empty = name("ev"), name("state"), name("state")
     publisher.publish(plain, 1, 2)
     publisher.publish(state, "old", "new")
@@ -52,7 +54,9 @@ def test_wait_0_and_the_end_of_waiting(http: httpx.Client, name: Naming) -> None
 
 
 @pytest.mark.parametrize("format_", ["live", "v2"])
-def test_a_poll_wakes_on_news(hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming, format_: str) -> None:
+def test_a_poll_wakes_on_news(
+    hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming, format_: str
+) -> None:
     channel = name("ev")
     cursor = poll(http, channel)["cursor"]
     got: list[Any] = []
@@ -70,7 +74,9 @@ def test_a_poll_wakes_on_news(hub: HubProcess, http: httpx.Client, publisher: Pu
     assert ("ch" in got[0]["events"][0]) == (format_ == "v2")
 
 
-def test_a_channel_that_joins_waits_from_the_request_on(hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming) -> None:
+def test_a_channel_that_joins_waits_from_the_request_on(
+    hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming
+) -> None:
     """The cursor knows one of two channels: what comes in the other while the poll waits is in its answer."""
     known, new = name("ev"), name("ev")
     cursor = poll(http, known)["cursor"]
@@ -97,12 +103,19 @@ def hub_has_polls(hub: HubProcess, count: int) -> None:
     with httpx.Client(trust_env=False) as client:
         for _ in range(3000):
             text = client.get(f"{hub.admin_url}/metrics").text
-            if any(line.startswith("active_polls") and float(line.split()[-1]) == count for line in text.splitlines()):
+            if any(
+                line.startswith("active_polls") and float(line.split()[-1]) == count
+                for line in text.splitlines()
+            ):
                 return
-    raise AssertionError(f"not {count} polls:\n" + "\n".join(line for line in text.splitlines() if "poll" in line))
+    raise AssertionError(
+        f"not {count} polls:\n" + "\n".join(line for line in text.splitlines() if "poll" in line)
+    )
 
 
-def test_a_client_that_leaves_while_it_waits_leaves_nothing(hub: HubProcess, http: httpx.Client, name: Naming) -> None:
+def test_a_client_that_leaves_while_it_waits_leaves_nothing(
+    hub: HubProcess, http: httpx.Client, name: Naming
+) -> None:
     channel = name("ev")
     cursor = poll(http, channel)["cursor"]
     before = hub.descriptors()
@@ -176,7 +189,14 @@ def test_pages_are_bounded_in_bytes_too(http: httpx.Client, publisher: Publisher
     ],
 )
 def test_gaps_are_told_once(
-    http: httpx.Client, publisher: Publisher, name: Naming, namespace: str, seen: Any, reason: str, to_seq: Any, rest: Any
+    http: httpx.Client,
+    publisher: Publisher,
+    name: Naming,
+    namespace: str,
+    seen: Any,
+    reason: str,
+    to_seq: Any,
+    rest: Any,
 ) -> None:
     channel = name(namespace)
     (*_, last) = publisher.publish(channel, *range(1, 31))
@@ -189,7 +209,9 @@ def test_gaps_are_told_once(
     assert poll(http, channel, cursor=body["cursor"], wait=0)["events"] == []
 
 
-def test_last_seq_wins_over_an_old_cursor_and_survives_the_url(http: httpx.Client, publisher: Publisher, name: Naming) -> None:
+def test_last_seq_wins_over_an_old_cursor_and_survives_the_url(
+    http: httpx.Client, publisher: Publisher, name: Naming
+) -> None:
     channel = name("ev")
     cursor = poll(http, channel)["cursor"]
     publisher.publish(channel, 1, 2, 3)
@@ -208,7 +230,10 @@ def test_snapshot(http: httpx.Client, publisher: Publisher, name: Naming) -> Non
     cursor = body.pop("cursor")
     assert body == {"channel": channel, "seq": 2, "epoch": last["epoch"], "ts": 5, "data": {"a": "1.10"}}
     assert response.headers["etag"] and "cache-control" in response.headers
-    assert http.get(f"/snapshot/{channel}", headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+    assert (
+        http.get(f"/snapshot/{channel}", headers={"If-None-Match": response.headers["etag"]}).status_code
+        == 304
+    )
     publisher.publish(channel, 3)
     assert values(poll(http, channel, cursor=cursor, wait=60)) == [3]
 
@@ -232,8 +257,13 @@ def test_history(http: httpx.Client, publisher: Publisher, name: Naming) -> None
     assert values(poll(http, channel, cursor=body["cursor"], wait=60)) == [16]
 
 
-@pytest.mark.parametrize("after, first, more", [("0", 6, False), ("5", 6, False), ("14", 15, False), ("15", None, False), ("99", None, False)])
-def test_history_after(http: httpx.Client, publisher: Publisher, name: Naming, after: str, first: int | None, more: bool) -> None:
+@pytest.mark.parametrize(
+    "after, first, more",
+    [("0", 6, False), ("5", 6, False), ("14", 15, False), ("15", None, False), ("99", None, False)],
+)
+def test_history_after(
+    http: httpx.Client, publisher: Publisher, name: Naming, after: str, first: int | None, more: bool
+) -> None:
     channel = name("small")
     publisher.publish(channel, *range(1, 16))
     body = http.get(f"/history/{channel}", params={"after": after}).json()
@@ -248,7 +278,9 @@ def test_history_of_nothing(http: httpx.Client, name: Naming) -> None:
 
 
 @pytest.mark.parametrize("target", ["/history/{}", "/snapshot/{}", "/poll?channels={}"])
-def test_asking_for_channels_that_do_not_exist_leaves_none_behind(hub: HubProcess, http: httpx.Client, name: Naming, target: str) -> None:
+def test_asking_for_channels_that_do_not_exist_leaves_none_behind(
+    hub: HubProcess, http: httpx.Client, name: Naming, target: str
+) -> None:
     def channels() -> int:
         return int(httpx.get(f"{hub.admin_url}/admin/channels", trust_env=False).json()["total"])
 

@@ -38,10 +38,19 @@ def test_one_event(publisher: Publisher, name: Naming) -> None:
     assert (first["seq"], second["seq"], first["epoch"]) == (1, 2, second["epoch"])
 
 
-@pytest.mark.parametrize("form", ["list", "ndjson", "ndjson crlf", "ndjson with blank lines", "NDJSON with charset"])
+@pytest.mark.parametrize(
+    "form", ["list", "ndjson", "ndjson crlf", "ndjson with blank lines", "NDJSON with charset"]
+)
 def test_many_events_with_bad_ones_among_them(publisher: Publisher, name: Naming, form: str) -> None:
     channel = name("ev")
-    items = [item(channel, "1"), item("nowhere"), item(channel, "2"), '{"data":1}', f'{{"channel":"{channel}"}}', item(channel, "3")]
+    items = [
+        item(channel, "1"),
+        item("nowhere"),
+        item(channel, "2"),
+        '{"data":1}',
+        f'{{"channel":"{channel}"}}',
+        item(channel, "3"),
+    ]
     if form == "list":
         response = publisher.post(" [ " + ",\n".join(items) + " ] ")
     else:
@@ -94,7 +103,10 @@ def test_payloads_that_no_client_should_get(publisher: Publisher, name: Naming, 
         codes = [result.get("code") for result in results(response)]
         assert codes == [None, 40005, None]
     else:
-        codes = [result.get("code") for result in results(publisher.post("\n".join([good, item(channel, data), good]), **NDJSON))]
+        codes = [
+            result.get("code")
+            for result in results(publisher.post("\n".join([good, item(channel, data), good]), **NDJSON))
+        ]
         assert codes[0] is None and codes[-1] is None and set(codes[1:-1]) == {40005}
     assert results(publisher.post(good))[0]["seq"] == 3
 
@@ -121,7 +133,10 @@ def test_bad_fields(publisher: Publisher, name: Naming, fields: dict[str, Any], 
     assert result.get("code") == code
 
 
-@pytest.mark.parametrize("body", ["", " ", "{", "nothing", '{"channel":"ev:1","data":1}}', "[1", "\xff", b"\xff\xfe", b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize(
+    "body",
+    ["", " ", "{", "nothing", '{"channel":"ev:1","data":1}}', "[1", "\xff", b"\xff\xfe", b"\xef\xbb\xbf{}"],
+)
 def test_a_body_that_is_not_json(publisher: Publisher, body: Any) -> None:
     response = publisher.post(body)
     assert response.status_code == 400 and response.json()["code"] == 40005
@@ -139,7 +154,9 @@ def test_idempotency_key(publisher: Publisher, name: Naming) -> None:
 
 def test_an_idempotency_key_of_one_user_is_not_another_users(publisher: Publisher) -> None:
     """A private channel is one per user: what was published to one was not published to the other."""
-    first, second = results(publisher.post(f"[{item('fills', user='u1', id='k')},{item('fills', user='u2', id='k')}]"))
+    first, second = results(
+        publisher.post(f"[{item('fills', user='u1', id='k')},{item('fills', user='u2', id='k')}]")
+    )
     (third,) = results(publisher.post(item("fills", user="u2")))
     assert (first["seq"], second["seq"], third["seq"]) == (1, 1, 2)
 
@@ -191,7 +208,9 @@ def test_a_slow_body_is_408(hub: HubProcess, head: str) -> None:
         assert peer.read_to_end() == b""
 
 
-def test_a_publisher_that_leaves_in_the_middle_publishes_nothing(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
+def test_a_publisher_that_leaves_in_the_middle_publishes_nothing(
+    hub: HubProcess, publisher: Publisher, name: Naming
+) -> None:
     channel = name("ev")
     with RawPeer(hub.admin_address) as peer:
         peer.send(request("POST", "/publish", "Content-Length: 1000", "Content-Type: application/x-ndjson"))
@@ -202,7 +221,10 @@ def test_a_publisher_that_leaves_in_the_middle_publishes_nothing(hub: HubProcess
     assert results(publisher.post(item(channel)))[0]["seq"] == 1
 
 
-@pytest.mark.parametrize("method, target, status", [("GET", "/publish", 405), ("POST", "/publish/", 404), ("GET", "/poll", 404), ("GET", "/v2", 404)])
+@pytest.mark.parametrize(
+    "method, target, status",
+    [("GET", "/publish", 405), ("POST", "/publish/", 404), ("GET", "/poll", 404), ("GET", "/v2", 404)],
+)
 def test_the_operators_port_refuses_in_json(hub: HubProcess, method: str, target: str, status: int) -> None:
     with RawPeer(hub.admin_address) as peer:
         response = peer.ask(request(method, target))
@@ -212,7 +234,11 @@ def test_the_operators_port_refuses_in_json(hub: HubProcess, method: str, target
 def test_requests_are_pipelined(hub: HubProcess, name: Naming) -> None:
     body = item(name("ev")).encode()
     with RawPeer(hub.admin_address) as peer:
-        peer.send(request("POST", "/publish", body=body) * 20 + request("GET", "/healthz") + request("POST", "/publish", body=body))
+        peer.send(
+            request("POST", "/publish", body=body) * 20
+            + request("GET", "/healthz")
+            + request("POST", "/publish", body=body)
+        )
         answers = [peer.read_response().json() for _ in range(22)]
     assert [answer["results"][0]["seq"] for answer in answers[:20]] == list(range(1, 21))
     assert answers[20]["status"] == "ok" and answers[21]["results"][0]["seq"] == 21
@@ -244,7 +270,9 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("data", PAYLOADS.values(), ids=PAYLOADS.keys())
-def test_payloads_arrive_byte_for_byte(hub: HubProcess, publisher: Publisher, http: httpx.Client, name: Naming, data: str) -> None:
+def test_payloads_arrive_byte_for_byte(
+    hub: HubProcess, publisher: Publisher, http: httpx.Client, name: Naming, data: str
+) -> None:
     check_arrival(hub, publisher, http, name("ev"), data, data)
 
 
@@ -262,7 +290,9 @@ def test_line_breaks_are_taken_out(
     check_arrival(hub, publisher, http, name("ev"), data, arrives)
 
 
-def check_arrival(hub: HubProcess, publisher: Publisher, http: httpx.Client, channel: str, data: str, arrives: str) -> None:
+def check_arrival(
+    hub: HubProcess, publisher: Publisher, http: httpx.Client, channel: str, data: str, arrives: str
+) -> None:
     (result,) = results(publisher.post(item(channel, data, ts=7).encode()))
     assert result.get("seq") == 1, result
     v2 = f'{{"ch":"{channel}","ts":7,"seq":1,"data":{arrives}}}'
@@ -289,6 +319,8 @@ def check_arrival(hub: HubProcess, publisher: Publisher, http: httpx.Client, cha
     subprotocols: Any = ["hub.v2.cbor"]
     with connect(f"{hub.websocket_url}/v2", subprotocols=subprotocols, proxy=None) as connection:
         connection.recv(PATIENCE)
-        connection.send(cbor2.dumps({"method": "subscribe", "params": [channel], "id": 1, "lastSeq": {channel: 0}}))
+        connection.send(
+            cbor2.dumps({"method": "subscribe", "params": [channel], "id": 1, "lastSeq": {channel: 0}})
+        )
         connection.recv(PATIENCE)
         assert cbor2.loads(connection.recv(PATIENCE, decode=False))["data"] == json.loads(arrives)

@@ -43,7 +43,9 @@ class SlowReader(threading.Thread):
         elif kind == "sse":
             self.reader = SseReader(address, "live", channels, self.progress, receive_buffer=2048, **options)
         else:
-            self.reader = WebSocketReader(address, kind, channels, self.progress, receive_buffer=2048, **options)
+            self.reader = WebSocketReader(
+                address, kind, channels, self.progress, receive_buffer=2048, **options
+            )
 
     def run(self) -> None:
         try:
@@ -71,7 +73,9 @@ def test_delivered_and_told_are_all(slow_hub: HubProcess, name: Naming, namespac
             reader.progress.seen.setdefault(channel, {"seq": 0, "epoch": ""})
         reader.start()
     for start in range(0, EVENTS, 100):
-        publisher.publish_items({"channel": channel, "data": "x" * 300} for _ in range(100) for channel in channels)
+        publisher.publish_items(
+            {"channel": channel, "data": "x" * 300} for _ in range(100) for channel in channels
+        )
         if start == EVENTS - 200:
             time.sleep(1)  # time to catch up, so that some live events follow the last notice
     publisher.close()

@@ -46,7 +46,9 @@ def open_sse(
         yield Stream(source.iter_sse(), source.response)
 
 
-def test_headers_and_the_first_event(hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming) -> None:
+def test_headers_and_the_first_event(
+    hub: HubProcess, http: httpx.Client, publisher: Publisher, name: Naming
+) -> None:
     channel = name("ev")
     publisher.publish(channel, 1)
     with open_sse(http, channel) as stream:
@@ -54,7 +56,11 @@ def test_headers_and_the_first_event(hub: HubProcess, http: httpx.Client, publis
     headers = stream.response.headers
     assert headers["content-type"].split(";")[0] == "text/event-stream"
     assert headers["cache-control"] == "no-cache" and headers["x-accel-buffering"] == "no"
-    assert (first["event"], first["channel"], first["data"]["channels"]) == ("subscribed", "system", [channel])
+    assert (first["event"], first["channel"], first["data"]["channels"]) == (
+        "subscribed",
+        "system",
+        [channel],
+    )
     assert first["data"]["positions"][channel]["seq"] == 1
 
 
@@ -71,7 +77,9 @@ def test_the_bytes(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
         while (comment := next(chunks)) != b":\n\n":
             raise AssertionError(comment)
     retry, id_, data, *rest = first.split("\n")
-    assert retry == "retry: 3000" and id_.startswith("id: ") and data.startswith("data: {") and rest == ["", ""]
+    assert (
+        retry == "retry: 3000" and id_.startswith("id: ") and data.startswith("data: {") and rest == ["", ""]
+    )
     for block in blocks:
         id_, data, *rest = block.split("\n")
         assert id_.startswith("id: ") and len(id_) > 8 and id_.isascii() and rest == ["", ""]
@@ -103,7 +111,9 @@ def test_reconnecting_at_once_loses_nothing(http: httpx.Client, publisher: Publi
     assert {event["event"] for event in events[1:]} == {"tick", "snapshot"}
 
 
-def test_every_id_resumes_right_after_its_event(http: httpx.Client, publisher: Publisher, name: Naming) -> None:
+def test_every_id_resumes_right_after_its_event(
+    http: httpx.Client, publisher: Publisher, name: Naming
+) -> None:
     channels = [name("ev"), name("state"), name("ev")]
     for round_ in range(3):
         for channel in channels:
@@ -152,10 +162,17 @@ def test_v2_frames(http: httpx.Client, publisher: Publisher, name: Naming) -> No
 
 @pytest.mark.parametrize("format_", ["live", "v2"])
 @pytest.mark.parametrize(
-    "namespace, seen, reason", [("small", 3, "evicted"), ("ev", 99, "ahead"), ("ev", {"seq": 1, "epoch": "x"}, "epoch")]
+    "namespace, seen, reason",
+    [("small", 3, "evicted"), ("ev", 99, "ahead"), ("ev", {"seq": 1, "epoch": "x"}, "epoch")],
 )
 def test_gaps_are_told(
-    http: httpx.Client, publisher: Publisher, name: Naming, format_: str, namespace: str, seen: Any, reason: str
+    http: httpx.Client,
+    publisher: Publisher,
+    name: Naming,
+    format_: str,
+    namespace: str,
+    seen: Any,
+    reason: str,
 ) -> None:
     channel = name(namespace)
     publisher.publish(channel, *range(1, 31))
@@ -173,21 +190,30 @@ def test_gaps_are_told(
 def test_a_long_replay_comes_whole(http: httpx.Client, publisher: Publisher, name: Naming) -> None:
     channel = name("replay")
     for start in range(1, 4001, 1000):
-        publisher.publish(channel, *({"n": number, "pad": "x" * 200} for number in range(start, start + 1000)))
+        publisher.publish(
+            channel, *({"n": number, "pad": "x" * 200} for number in range(start, start + 1000))
+        )
     with open_sse(http, channel, lastSeq=json.dumps({channel: 0})) as stream:
         stream.next()
         assert [event["seq"] for event in stream.take(4000)] == list(range(1, 4001))
 
 
 @pytest.mark.parametrize("length", [10, 60])
-def test_many_channels_still_have_a_cursor(http: httpx.Client, publisher: Publisher, name: Naming, length: int) -> None:
+def test_many_channels_still_have_a_cursor(
+    http: httpx.Client, publisher: Publisher, name: Naming, length: int
+) -> None:
     """A cursor is at most 2 KB; a set of channels that needs more is refused rather than left without ids."""
     channels = [f"ev:{number}".ljust(length, "x") for number in range(50)]
     response = http.get("/poll", params={"channels": ",".join(channels), "wait": "0"})
     if response.status_code == 200:
         cursor = response.json()["cursor"]
         assert len(cursor) <= 2048
-        assert http.get("/poll", params={"channels": ",".join(channels), "cursor": cursor, "wait": "0"}).status_code == 200
+        assert (
+            http.get(
+                "/poll", params={"channels": ",".join(channels), "cursor": cursor, "wait": "0"}
+            ).status_code
+            == 200
+        )
         with open_sse(http, ",".join(channels)) as stream:
             stream.next()
             assert stream.last_id
@@ -196,7 +222,9 @@ def test_many_channels_still_have_a_cursor(http: httpx.Client, publisher: Publis
         assert http.get("/sse", params={"channels": ",".join(channels)}).status_code == 400
 
 
-def test_a_second_request_behind_a_stream_disturbs_nothing(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
+def test_a_second_request_behind_a_stream_disturbs_nothing(
+    hub: HubProcess, publisher: Publisher, name: Naming
+) -> None:
     channel = name("ev")
     with RawPeer(hub.address) as peer:
         peer.send(request("GET", f"/sse?channels={channel}") + request("GET", "/nowhere"))
@@ -209,8 +237,12 @@ def test_a_second_request_behind_a_stream_disturbs_nothing(hub: HubProcess, publ
         assert b'"data":1' in block
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"GET /nowhere HTTP/1.1\r\n\r\n", b"x" * 20_000])
-def test_garbage_behind_a_stream_never_becomes_a_part_of_it(hub: HubProcess, name: Naming, garbage: bytes) -> None:
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\x01\x02\r\n\r\n", b"GET /nowhere HTTP/1.1\r\n\r\n", b"x" * 20_000]
+)
+def test_garbage_behind_a_stream_never_becomes_a_part_of_it(
+    hub: HubProcess, name: Naming, garbage: bytes
+) -> None:
     with RawPeer(hub.address) as peer:
         peer.send(request("GET", f"/sse?channels={name('ev')}"))
         peer.read_head()

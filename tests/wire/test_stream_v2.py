@@ -132,7 +132,10 @@ FRAMING_ERRORS = {
     "an encoded surrogate": (frame(TEXT, b'"\xed\xa0\x80"'), 1007),
     "an overlong slash": (frame(TEXT, b'"\xc0\xaf"'), 1007),
     "a character that is cut off": (frame(TEXT, "€".encode()[:2]), 1007),
-    "not UTF-8 in the second fragment": (frame(TEXT, b'"', is_last=False) + frame(CONTINUATION, b"\xff"), 1007),
+    "not UTF-8 in the second fragment": (
+        frame(TEXT, b'"', is_last=False) + frame(CONTINUATION, b"\xff"),
+        1007,
+    ),
     "too large": (frame(TEXT, TOO_LARGE), 1009),
     "too large, binary": (frame(BINARY, TOO_LARGE), 1009),
     "a header that claims 4097": (b"\x81" + length_field(4097) + b"mask", 1009),
@@ -221,7 +224,11 @@ def test_nothing_follows_a_close_frame(hub: HubProcess, publisher: Publisher, na
 
 @pytest.mark.parametrize(
     "subprotocol, data",
-    [("hub.v2.json", frame(BINARY, b"{}")), ("hub.v2.cbor", frame(TEXT, b"{}")), ("hub.v2.cbor", frame(TEXT))],
+    [
+        ("hub.v2.json", frame(BINARY, b"{}")),
+        ("hub.v2.cbor", frame(TEXT, b"{}")),
+        ("hub.v2.cbor", frame(TEXT)),
+    ],
 )
 def test_the_wrong_kind_of_frame_is_1003(hub: HubProcess, subprotocol: str, data: bytes) -> None:
     with websocket(hub.address, "/v2", f"Sec-WebSocket-Protocol: {subprotocol}", "X: cbor") as peer:
@@ -317,9 +324,21 @@ def test_malformed_json_is_4001(hub: HubProcess, text: str) -> None:
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": 2**53}}, 40005, True),
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": 10**1000}}, 40005, True),
         ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {}}}, 40005, True),
-        ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": "1"}}}, 40005, True),
-        ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"epoch": "e"}}}, 40005, True),
-        ({"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": 1, "epoch": 1}}}, 40005, True),
+        (
+            {"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": "1"}}},
+            40005,
+            True,
+        ),
+        (
+            {"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"epoch": "e"}}},
+            40005,
+            True,
+        ),
+        (
+            {"method": "subscribe", "id": 5, "params": ["ev:1"], "lastSeq": {"ev:1": {"seq": 1, "epoch": 1}}},
+            40005,
+            True,
+        ),
     ],
 )
 def test_a_bad_request_is_answered_and_the_connection_lives(
@@ -397,7 +416,10 @@ def test_subscribe_partial_and_none_good(hub: HubProcess, name: Naming, bad: str
     (error,) = partial["data"]["errors"]
     assert error.keys() == {"channel", "code", "msg"} and error["code"] == code
     assert (none["id"], none["code"], none["msg"]) == (2, code, none["data"]["errors"][0]["msg"])
-    assert {error["channel"]: error["code"] for error in none["data"]["errors"]} == {bad: code, "nowhere": 40001}
+    assert {error["channel"]: error["code"] for error in none["data"]["errors"]} == {
+        bad: code,
+        "nowhere": 40001,
+    }
 
 
 def test_too_many_subscriptions(hub: HubProcess) -> None:
@@ -424,7 +446,12 @@ def test_subscribing_twice_gives_no_second_copy(hub: HubProcess, publisher: Publ
         publisher.publish(channel, "new")
         assert receive(connection)["data"] == "new"
         assert ask(connection, method="ping", id=4)["method"] == "pong"
-    assert first["data"]["subscribed"] == second["data"]["subscribed"] == third["data"]["subscribed"] == [channel]
+    assert (
+        first["data"]["subscribed"]
+        == second["data"]["subscribed"]
+        == third["data"]["subscribed"]
+        == [channel]
+    )
     assert second["msg"] == third["msg"] == "ok"
 
 
@@ -482,7 +509,12 @@ def test_snapshots_and_deltas(hub: HubProcess, publisher: Publisher, name: Namin
         "epoch": first["epoch"], "data": {"a": "1.00"},
     }  # fmt: skip
     assert delta == {"ch": channel, "ts": 18, "seq": 2, "type": "delta", "data": {"a": 2}}
-    assert (whole["seq"], whole["type"], whole["snapshotSeq"], whole["epoch"]) == (3, "snapshot", 3, first["epoch"])
+    assert (whole["seq"], whole["type"], whole["snapshotSeq"], whole["epoch"]) == (
+        3,
+        "snapshot",
+        3,
+        first["epoch"],
+    )
 
 
 # --- resume -------------------------------------------------------------------------------------------------
@@ -578,7 +610,9 @@ def test_resume_that_belongs_elsewhere(
         assert told[-1]["seq"] == 3 and {event.get("event") for event in told[:-1]} <= {"gap"}
 
 
-def test_a_resume_beyond_the_lag_limit_is_replayed_whole(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
+def test_a_resume_beyond_the_lag_limit_is_replayed_whole(
+    hub: HubProcess, publisher: Publisher, name: Naming
+) -> None:
     channel = name("replay")
     for start in range(1, 4001, 500):
         publisher.publish(channel, *({"n": number, "pad": "x" * 500} for number in range(start, start + 500)))
@@ -598,7 +632,10 @@ def test_cbor_says_the_same_as_json(hub: HubProcess, publisher: Publisher, name:
     publisher.publish(channel, {"price": "1.10", "n": [1, -1.5, None, True, "ü"]})
     subscribe_request = {"method": "subscribe", "params": [channel, "nowhere"], "id": 1, "lastSeq": {"x": 1}}
     subprotocols: Any = ["hub.v2.cbor"]
-    with open_v2(hub) as text, connect(f"{hub.websocket_url}/v2", subprotocols=subprotocols, proxy=None) as binary:
+    with (
+        open_v2(hub) as text,
+        connect(f"{hub.websocket_url}/v2", subprotocols=subprotocols, proxy=None) as binary,
+    ):
         binary.recv(PATIENCE)
         text.send(json.dumps(subscribe_request))
         binary.send(cbor2.dumps(subscribe_request))

@@ -39,7 +39,9 @@ class Stream:
         try:
             while not self._stop.wait(0.002):
                 channels = self._random.choices(list(self.counts), k=self._random.randint(1, 6))
-                publisher.publish_items({"channel": channel, "data": "x" * self._random.randint(0, 200)} for channel in channels)
+                publisher.publish_items(
+                    {"channel": channel, "data": "x" * self._random.randint(0, 200)} for channel in channels
+                )
                 for channel in channels:
                     self.counts[channel] += 1
         finally:

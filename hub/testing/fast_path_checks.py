@@ -1,0 +1,137 @@
+"""What a link with a fast path promises besides (``hub.core.contracts.FastPath``).
+
+The checks write as the hub's own writer does: ``try_send`` until it takes less than it was given, then
+``send`` with the rest of the message that was cut, or ``wait_writable`` where none was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from hub.core.contracts import FastPath, Link
+from hub.testing.expectations import in_time, never_blocking, settle
+from hub.testing.far_end import LinkMaker
+from hub.testing.link_checks import TOO_MUCH, expect_messages
+from hub.testing.messages import Speech
+
+#: How often in a row there may be room, as ``wait_writable`` says, and none, as ``try_send`` says.
+FALSE_ALARMS = 100
+#: How often the link must have been full before we believe that cutting does no harm.
+CUTS = 8
+
+
+def try_send(link: Link, data: bytes) -> int:
+    """Calls it and checks what holds for every call."""
+    assert isinstance(link, FastPath)
+    with never_blocking("try_send"):
+        taken = link.try_send(data)
+    assert type(taken) is int, f"try_send: returned {taken!r}, not a number of bytes"
+    assert 0 <= taken <= len(data), f"try_send: says it took {taken} of {len(data)} bytes"
+    return taken
+
+
+async def check_idle_link_takes_all(maker: LinkMaker, speech: Speech) -> None:
+    """One message at a time, read at once, needs no waiting."""
+    messages = speech.messages((8, 125, 126, 1000, 4096))
+    async with maker() as (link, far):
+        for index, message in enumerate(messages):
+            frame = speech.frame(message, is_first=not index)
+            taken = try_send(link, frame)
+            assert taken == len(frame), f"try_send: an idle link took {taken} of {len(frame)} bytes"
+            await expect_messages("try_send", far, [message])
+
+
+async def check_cut_messages(clogged_maker: LinkMaker, speech: Speech) -> None:
+    """However the link cuts, nothing is lost, doubled or mixed up."""
+    sent: list[bytes] = []
+    async with clogged_maker() as (link, far):
+        for _ in range(CUTS):
+            cut_at = len(sent)
+            async with trio.open_nursery() as nursery:
+                rest = await _write_until_full(link, speech, sent)
+                nursery.start_soon(_finish, link, rest)
+                await settle()
+                await expect_messages("try_send until full, then send of the rest", far, sent[cut_at:])
+
+
+async def _write_until_full(link: Link, speech: Speech, sent: list[bytes]) -> bytes:
+    """Adds to ``sent`` what is on its way then; returns what is left of the last of it."""
+    size = 0
+    for batch in _batches(speech):
+        frames = [
+            speech.frame(message, is_first=not sent and not index) for index, message in enumerate(batch)
+        ]
+        data = b"".join(frames)
+        taken = try_send(link, data)
+        rest = _account(batch, frames, taken, sent)
+        if taken < len(data):
+            return rest
+        size += taken
+        assert size < TOO_MUCH, f"try_send: took {size} bytes though the peer does not read"
+    raise AssertionError
+
+
+def _batches(speech: Speech) -> Iterator[Sequence[bytes]]:
+    messages = speech.endless()
+    while True:
+        for count in (1, 3, 2, 1, 5):
+            yield [next(messages) for _ in range(count)]
+
+
+def _account(batch: Sequence[bytes], frames: Sequence[bytes], taken: int, sent: list[bytes]) -> bytes:
+    for message, frame in zip(batch, frames, strict=True):
+        if taken <= 0:
+            break
+        sent.append(message)
+        if taken < len(frame):
+            return frame[taken:]
+        taken -= len(frame)
+    return b""
+
+
+async def _finish(link: Link, rest: bytes) -> None:
+    assert isinstance(link, FastPath)
+    if rest:
+        with in_time("send of a message's rest"):
+            await link.send(rest)
+    else:
+        with in_time("wait_writable, whose peer reads"):
+            await link.wait_writable()
+
+
+async def check_wait_writable(clogged_maker: LinkMaker, speech: Speech) -> None:
+    """It waits while there is no room, and ends when there is."""
+    sent: list[bytes] = []
+    is_over = trio.Event()
+
+    async def wait() -> None:
+        assert isinstance(link, FastPath)
+        with in_time("wait_writable, whose peer reads"):
+            await link.wait_writable()
+        is_over.set()
+
+    async with clogged_maker() as (link, far):
+        await _fill(link, speech, sent)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await settle()
+            assert not is_over.is_set(), "wait_writable: returned though there is no room; the hub would spin"
+            await expect_messages("try_send until full", far, sent)
+        await _check_room(link, speech)
+
+
+async def _fill(link: Link, speech: Speech, sent: list[bytes]) -> None:
+    """Writes until the link takes nothing at all, and a cut message is whole."""
+    while True:
+        before = len(sent)
+        rest = await _write_until_full(link, speech, sent)
+        if rest:
+            # Whole messages only: what is cut now could be finished only by a peer that reads.
+            await _push(link, rest)
+        elif len(sent) == before:
+            await settle()
+            if try_send(link, speech.frame(speech.message(0, 8))) == 0:
+                return
+            sent.append(speech.message(0, 8))

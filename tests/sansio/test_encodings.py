@@ -1,0 +1,141 @@
+"""Framings, read by other people's parsers: wsproto for frames, h11 and httpx-sse for events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import h11
+import httpx
+import pytest
+from httpx_sse import EventSource, ServerSentEvent
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, Event, Ping, TextMessage
+
+from hub.sansio.encodings import WEBSOCKET_PING, Bare, Encoding, ServerSentEvents, WebSocketFrames
+from hub.sansio.live import LiveEnvelope
+from hub.sansio.log import Log
+from hub.sansio.publication import Position, Publication
+from hub.sansio.stream_v2 import StreamV2Json
+
+
+def as_websocket_client(data: bytes) -> list[Event]:
+    connection = Connection(ConnectionType.CLIENT)
+    connection.receive_data(data)
+    events = list(connection.events())
+    assert connection.state is ConnectionState.OPEN
+    return events
+
+
+SIZES = (0, 1, 125, 126, 127, 65535, 65536, 70_000)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_frames_of_every_length(size: int) -> None:
+    text, binary = WebSocketFrames(text=True), WebSocketFrames(text=False)
+    assert as_websocket_client(text.frame(b"x" * size, "")) == [TextMessage(data="x" * size)]
+    assert as_websocket_client(binary.frame(b"\xff" * size, "")) == [BytesMessage(data=b"\xff" * size)]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=200), max_size=8))
+def test_frames_follow_each_other(messages: list[str]) -> None:
+    framing = WebSocketFrames(text=True)
+    data = b"".join(framing.frame(message.encode(), "", is_first=not n) for n, message in enumerate(messages))
+    assert as_websocket_client(data) == [TextMessage(data=message) for message in messages]
+
+
+def test_a_ping_is_a_ping() -> None:
+    assert as_websocket_client(WEBSOCKET_PING) == [Ping(payload=b"")]
+    assert WebSocketFrames(text=True).carries_cursor is False
+
+
+def test_bare_messages_are_bare() -> None:
+    assert Bare().frame(b"x", "cursor", is_first=True) == b"x"
+
+
+# --- events -----------------------------------------------------------------------------------------------
+
+
+def as_event_source(body: bytes) -> list[ServerSentEvent]:
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body)
+    return list(EventSource(response).iter_sse())
+
+
+def as_http_client(chunks: bytes) -> bytes:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/sse", headers=[("host", "h")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunks)
+    body = bytearray()
+    while not isinstance(event := connection.next_event(), type(h11.NEED_DATA)):
+        assert isinstance(event, (h11.Response, h11.Data))
+        body += event.data if isinstance(event, h11.Data) else b""
+    return bytes(body)
+
+
+one_line = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=80).map(
+    json.dumps
+)
+cursors = st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True)
+
+
+@given(st.lists(st.tuples(one_line, cursors), max_size=6), st.booleans(), st.integers(1, 60_000))
+def test_events(messages: Sequence[tuple[str, str]], chunked: bool, retry_ms: int) -> None:
+    framing = ServerSentEvents(chunked=chunked, retry_ms=retry_ms)
+    data = framing.comment()
+    for number, (message, cursor) in enumerate(messages):
+        data += framing.frame(message.encode(), cursor, is_first=not number) + framing.comment()
+    events = as_event_source(as_http_client(data) if chunked else data)
+    assert [(event.event, event.data, event.id) for event in events] == [
+        ("message", *item) for item in messages
+    ]
+    assert [event.retry for event in events] == [retry_ms, *[None] * len(messages)][: len(messages)]
+
+
+def test_a_comment_is_not_the_end_of_a_chunked_body() -> None:
+    framing = ServerSentEvents(chunked=True, retry_ms=1)
+    assert as_http_client(framing.comment() * 3) == b":\n\n" * 3
+    assert framing.carries_cursor
+
+
+# --- sharing ----------------------------------------------------------------------------------------------
+
+
+def open_log() -> tuple[Log, Publication]:
+    log = Log(Position("e1", 0), max_count=10, max_bytes=1 << 20, max_age=60.0)
+    log.append(Publication(1, b'{"p":"1"}', ts=5, stored_at=0.0, event="trade"))
+    return log, log.read(0, 1)[0]
+
+
+def test_a_publication_is_encoded_once_for_each_encoding() -> None:
+    log, publication = open_log()
+    first, second = (Encoding(StreamV2Json(), WebSocketFrames(text=True)) for _ in range(2))
+    before = log.size
+    frame = first.publication("a", publication, log, has_type=False)
+    assert first.publication("a", publication, log, has_type=False) is frame
+    assert log.size == before + len(frame)
+    assert second.publication("a", publication, log, has_type=False) == frame
+    assert log.size == before + 2 * len(frame)
+    log.evict_oldest(1)
+    assert log.size == 0
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_with_cursors_the_message_is_shared_and_the_frame_is_not(is_shared: bool) -> None:
+    log, publication = open_log()
+    framing = ServerSentEvents(chunked=False, retry_ms=1)
+    bare = Encoding(LiveEnvelope(), Bare())
+    encoding = Encoding(bare.protocol, framing, bare=bare if is_shared else None)
+    if not is_shared:  # an Encoding without a bare one keeps what it made with an empty cursor
+        assert encoding.carries_cursor
+        return
+    frames = [
+        encoding.publication_with_cursor("a", publication, log, has_type=False, cursor=cursor)
+        for cursor in ("c1", "c2")
+    ]
+    events = as_event_source(b"".join(frames))
+    assert [event.id for event in events] == ["c1", "c2"]
+    assert events[0].data == events[1].data == publication.wire[bare].decode()
+    assert list(publication.wire) == [bare]
