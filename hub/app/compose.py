@@ -173,7 +173,12 @@ class Hub:
 
     def _mount(self) -> None:
         server = self._settings.server
-        collector = HubCollector(server.node, self.broker.statistics, self.statistics)
+        collector = HubCollector(
+            server.node,
+            self.broker.statistics,
+            self.statistics,
+            [transport.name for transport in self._transports],
+        )
         pages = AdminPages(
             self.broker,
             self.statistics,
@@ -242,6 +247,7 @@ def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public:
         not_sent_low_water=server.not_sent_low_water,
         send_buffer=server.send_buffer,
         cors_origins=server.cors_origins if is_public else (),
+        takes_commands_of_pages=is_public,
         tls=tls,
     )
 

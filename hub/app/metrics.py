@@ -5,7 +5,7 @@ prometheus_client is known here alone: nothing is counted twice, the figures are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -28,7 +28,10 @@ class HubCollector:
         node: str,
         broker: Callable[[], BrokerStatistics],
         sources: Callable[[], Mapping[str, SourceStatistics]],
+        transports: Iterable[str],
     ) -> None:
+        # Named from the start, so that "no connections" is 0 and not the absence of a figure.
+        self._nobody = {("anonymous", transport): 0 for transport in transports}
         self._node = node
         self._broker = broker
         self._sources = sources
@@ -40,7 +43,12 @@ class HubCollector:
         yield from self._sources_now()
 
     def _now(self, now: BrokerStatistics) -> Iterator[Metric]:
-        yield self._gauge("ws_connections_active", "Open connections", ("tier", "transport"), now.sessions)
+        yield self._gauge(
+            "ws_connections_active",
+            "Open connections",
+            ("tier", "transport"),
+            {**self._nobody, **now.sessions},
+        )
         yield self._gauge("ws_subscriptions_active", "Subscriptions", ("channel_type",), now.subscriptions)
         yield self._gauge("hub_channels", "Channels that exist", (), {(): now.channels})
         yield self._gauge(
@@ -52,7 +60,7 @@ class HubCollector:
             (),
             {(): now.buffered_publications},
         )
-        yield self._gauge("active_polls", "Long-polls that wait for news", (), {(): now.polls})
+        yield self._gauge("hub_polls_waiting", "Long-polls that wait for news", (), {(): now.polls})
 
     def _totals(self, counts: Counts) -> Iterator[Metric]:
         yield self._counter(

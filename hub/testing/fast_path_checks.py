@@ -16,8 +16,8 @@ from hub.testing.far_end import LinkMaker
 from hub.testing.link_checks import TOO_MUCH, expect_messages
 from hub.testing.messages import Speech
 
-#: How often in a row there may be room, as ``wait_writable`` says, and none, as ``try_send`` says.
-FALSE_ALARMS = 100
+#: How often there may be room, as ``wait_writable`` says, while nobody reads.
+FALSE_ALARMS = 50
 #: How often the link must have been full before we believe that cutting does no harm.
 CUTS = 8
 
@@ -104,34 +104,67 @@ async def _finish(link: Link, rest: bytes) -> None:
 async def check_wait_writable(clogged_maker: LinkMaker, speech: Speech) -> None:
     """It waits while there is no room, and ends when there is."""
     sent: list[bytes] = []
-    is_over = trio.Event()
-
-    async def wait() -> None:
-        assert isinstance(link, FastPath)
-        with in_time("wait_writable, whose peer reads"):
-            await link.wait_writable()
-        is_over.set()
-
-    async with clogged_maker() as (link, far):
-        await _fill(link, speech, sent)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait)
-            await settle()
-            assert not is_over.is_set(), "wait_writable: returned though there is no room; the hub would spin"
-            await expect_messages("try_send until full", far, sent)
-        await _check_room(link, speech)
-
-
-async def _fill(link: Link, speech: Speech, sent: list[bytes]) -> None:
-    """Writes until the link takes nothing at all, and a cut message is whole."""
-    while True:
-        before = len(sent)
-        rest = await _write_until_full(link, speech, sent)
+    async with clogged_maker() as (link, far), trio.open_nursery() as nursery:
+        rest, waiting = await _wait_while_full(link, speech, sent, nursery)
+        await expect_messages("try_send until full", far, sent[: len(sent) - bool(rest)])
+        with in_time("wait_writable, whose peer has read all"):
+            await waiting.wait()
         if rest:
-            # Whole messages only: what is cut now could be finished only by a peer that reads.
-            await _push(link, rest)
-        elif len(sent) == before:
-            await settle()
-            if try_send(link, speech.frame(speech.message(0, 8))) == 0:
-                return
-            sent.append(speech.message(0, 8))
+            nursery.start_soon(_finish, link, rest)
+            await expect_messages("send of a message's rest", far, sent[-1:])
+
+
+async def check_wait_writable_breaks(clogged_maker: LinkMaker, speech: Speech) -> None:
+    """A peer that vanishes ends it, by an error or without."""
+    async with clogged_maker() as (link, far), trio.open_nursery() as nursery:
+        _, waiting = await _wait_while_full(link, speech, [], nursery)
+        with in_time("the far end's abort"):
+            await far.abort()
+        with in_time("wait_writable when the peer vanishes"):
+            await waiting.wait()
+
+
+async def _wait_while_full(
+    link: Link, speech: Speech, sent: list[bytes], nursery: trio.Nursery
+) -> tuple[bytes, trio.Event]:
+    """Fills the link until ``wait_writable`` waits; returns what is left of the last message, and an event for
+    when it waits no more."""
+    assert isinstance(link, FastPath)
+    rest = await _write_until_full(link, speech, sent)
+    for _ in range(FALSE_ALARMS):
+        await settle()
+        is_over = trio.Event()
+        nursery.start_soon(_wait_writable, link, is_over)
+        await settle()
+        if not is_over.is_set():
+            return rest, is_over
+        if rest:
+            rest = rest[try_send(link, rest) :]
+        if not rest:
+            rest = await _write_until_full(link, speech, sent)
+    raise AssertionError(
+        f"wait_writable: returned {FALSE_ALARMS} times in a row while the peer reads nothing; the hub would spin"
+    )
+
+
+async def _wait_writable(link: FastPath, is_over: trio.Event) -> None:
+    with without_error("wait_writable"):
+        try:
+            await link.wait_writable()
+        except LINK_ERRORS:
+            pass
+    is_over.set()
+
+
+async def check_peer_vanishes(maker: LinkMaker, speech: Speech) -> None:
+    """The fast path tells, too, that the peer is gone."""
+    async with maker() as (link, far):
+        assert isinstance(link, FastPath)
+        with in_time("the far end's abort"):
+            await far.abort()
+        with raises("try_send when the peer is gone", *LINK_ERRORS):
+            for message in speech.endless():
+                frame = speech.frame(message)
+                if try_send(link, frame) < len(frame):
+                    await link.wait_writable()
+                await trio.lowlevel.checkpoint()

@@ -12,12 +12,13 @@ from httpx_sse import EventSource, ServerSentEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, Event, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
 from hub.sansio.encodings import WEBSOCKET_PING, Bare, Encoding, ServerSentEvents, WebSocketFrames
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.log import Log
 from hub.sansio.publication import Position, Publication
+from hub.sansio.sse_parser import SseParser
 from hub.sansio.stream_v2 import StreamV2Json
 
 
@@ -86,12 +87,28 @@ def test_events(messages: Sequence[tuple[str, str]], chunked: bool, retry_ms: in
     framing = ServerSentEvents(chunked=chunked, retry_ms=retry_ms)
     data = framing.comment()
     for number, (message, cursor) in enumerate(messages):
-        data += framing.frame(message.encode(), cursor, is_first=not number) + framing.comment()
+        data += framing.frame(message.encode(), cursor, is_first=not number)
     events = as_event_source(as_http_client(data) if chunked else data)
     assert [(event.event, event.data, event.id) for event in events] == [
         ("message", *item) for item in messages
     ]
     assert [event.retry for event in events] == [retry_ms, *[None] * len(messages)][: len(messages)]
+
+
+@pytest.mark.xfail(
+    reason="the blank line after a comment makes httpx-sse repeat the last id as an empty event"
+)
+def test_comments_between_events_are_nothing_to_any_parser() -> None:
+    framing = ServerSentEvents(chunked=False, retry_ms=1)
+    data = framing.frame(b"1", "c1", is_first=True) + framing.comment() + framing.frame(b"2", "c2")
+    assert [event.data for event in as_event_source(data)] == ["1", "2"]
+    assert [event.data for event in SseParser().feed(data)] == ["1", "2"]
+
+
+def test_a_close_frame_is_one() -> None:
+    connection = Connection(ConnectionType.CLIENT)
+    connection.receive_data(WebSocketFrames.close(4029, "x" * 123))
+    assert list(connection.events()) == [CloseConnection(code=4029, reason="x" * 123)]
 
 
 def test_a_comment_is_not_the_end_of_a_chunked_body() -> None:
@@ -122,15 +139,11 @@ def test_a_publication_is_encoded_once_for_each_encoding() -> None:
     assert log.size == 0
 
 
-@pytest.mark.parametrize("is_shared", [True, False])
-def test_with_cursors_the_message_is_shared_and_the_frame_is_not(is_shared: bool) -> None:
+def test_with_cursors_the_message_is_shared_and_the_frame_is_not() -> None:
     log, publication = open_log()
     framing = ServerSentEvents(chunked=False, retry_ms=1)
     bare = Encoding(LiveEnvelope(), Bare())
-    encoding = Encoding(bare.protocol, framing, bare=bare if is_shared else None)
-    if not is_shared:  # an Encoding without a bare one keeps what it made with an empty cursor
-        assert encoding.carries_cursor
-        return
+    encoding = Encoding(bare.protocol, framing, bare=bare)
     frames = [
         encoding.publication_with_cursor("a", publication, log, has_type=False, cursor=cursor)
         for cursor in ("c1", "c2")

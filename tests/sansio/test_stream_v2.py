@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.sansio.commands import ChannelState, Command, Ping, SeenPosition, Subscribe, Subscribed, Unsubscribe
-from hub.sansio.encodings import WebSocketFrames
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
 from hub.sansio.log import Gap
 from hub.sansio.protocol import Limits, Protocol, Welcome
@@ -208,8 +207,8 @@ def test_any_text_is_obeyed_or_refused(text: str) -> None:
         JSON.protocol.parse(text, LIMITS)
     except RequestRefused as refusal:
         JSON.protocol.refused(refusal, TS)
-    except ProtocolViolated as violated:
-        WebSocketFrames.close(violated.code, violated.msg)
+    except ProtocolViolated:
+        pass
 
 
 tags = st.integers(0, 40) | st.sampled_from((100, 256, 258, 260, 261, 1004, 43000))
@@ -227,8 +226,8 @@ def test_any_bytes_are_obeyed_or_refused(message: bytes) -> None:
         CBOR.protocol.parse(message, LIMITS)
     except RequestRefused as refusal:
         CBOR.protocol.refused(refusal, TS)
-    except ProtocolViolated as violated:
-        WebSocketFrames.close(violated.code, violated.msg)
+    except ProtocolViolated:
+        pass
 
 
 # --- frames: the examples of the specification ------------------------------------------------------------

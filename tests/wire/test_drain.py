@@ -88,7 +88,7 @@ def wait_for_poll(hub: HubProcess) -> None:
     with httpx.Client(trust_env=False) as client:
         for _ in range(2000):
             lines = client.get(f"{hub.admin_url}/metrics").text.splitlines()
-            if any(line.startswith("active_polls") and line.endswith(" 1.0") for line in lines):
+            if any(line.startswith("hub_polls_waiting") and line.endswith(" 1.0") for line in lines):
                 return
     raise AssertionError("no poll waits")
 

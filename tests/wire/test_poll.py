@@ -104,7 +104,7 @@ def hub_has_polls(hub: HubProcess, count: int) -> None:
         for _ in range(3000):
             text = client.get(f"{hub.admin_url}/metrics").text
             if any(
-                line.startswith("active_polls") and float(line.split()[-1]) == count
+                line.startswith("hub_polls_waiting") and float(line.split()[-1]) == count
                 for line in text.splitlines()
             ):
                 return

@@ -46,6 +46,7 @@ class PortSettings:
     not_sent_low_water: int = 128 * 1024
     send_buffer: int = 0
     cors_origins: tuple[str, ...] = ()
+    takes_commands_of_pages: bool = True
     tls: ssl.SSLContext | None = None
 
 
@@ -193,6 +194,7 @@ class Port:
             with self._pending.admit(peer):
                 head = await self._read_head(stream, guard, settings.first_byte_timeout)
             while head is not None and (direct := self._direct.get((head.request.method, head.request.path))):
+                self._check_origin(head.request)
                 if not await serve_direct(stream, guard, head.request, direct) or self.is_draining:
                     return
                 head = await self._read_head(stream, guard, settings.keep_alive)
@@ -252,7 +254,17 @@ class Port:
         if self.is_draining:
             raise Refused(503, "going away", code=ErrorCode.UNAVAILABLE, headers={"retry-after": "1"})
 
+    def _check_origin(self, request: Request) -> None:
+        """A page of any site can have the browser post to a port on this machine, and says so by an Origin."""
+        if (
+            not self._settings.takes_commands_of_pages
+            and request.method == "POST"
+            and "origin" in request.headers
+        ):
+            raise Refused(403, "not for web pages", code=ErrorCode.FORBIDDEN)
+
     def _find_handler(self, request: Request) -> HttpHandler:
+        self._check_origin(request)
         if request.path in self._upgrades:  # on a connection that is kept alive
             _check_upgrade(request)
         methods = self._handlers.get(request.path) or self._handlers.get(_parent(request.path))
