@@ -6,18 +6,21 @@ The checks write as the hub's own writer does: ``try_send`` until it takes less 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 import trio
 
 from hub.core.contracts import FastPath, Link
-from hub.testing.expectations import in_time, never_blocking, settle
-from hub.testing.far_end import LinkMaker
-from hub.testing.link_checks import TOO_MUCH, expect_messages
+from hub.testing.expectations import LINK_ERRORS, in_time, never_blocking, raises, settle, without_error
+from hub.testing.far_end import FarEnd, LinkMaker
+from hub.testing.link_checks import TOO_MUCH, expect_cancellable_aclose, expect_messages
 from hub.testing.messages import Speech
 
 #: How often there may be room, as ``wait_writable`` says, while nobody reads.
 FALSE_ALARMS = 50
+#: How often we try to fill the link exactly.
+ATTEMPTS = 50
 #: How often the link must have been full before we believe that cutting does no harm.
 CUTS = 8
 
@@ -50,16 +53,18 @@ async def check_cut_messages(clogged_maker: LinkMaker, speech: Speech) -> None:
         for _ in range(CUTS):
             cut_at = len(sent)
             async with trio.open_nursery() as nursery:
-                rest = await _write_until_full(link, speech, sent)
+                rest = _write_until_full(link, speech, sent)
                 nursery.start_soon(_finish, link, rest)
                 await settle()
                 await expect_messages("try_send until full, then send of the rest", far, sent[cut_at:])
 
 
-async def _write_until_full(link: Link, speech: Speech, sent: list[bytes]) -> bytes:
+def _write_until_full(
+    link: Link, speech: Speech, sent: list[bytes], batches: Iterable[Sequence[bytes]] | None = None
+) -> bytes:
     """Adds to ``sent`` what is on its way then; returns what is left of the last of it."""
     size = 0
-    for batch in _batches(speech):
+    for batch in batches or _batches(speech):
         frames = [
             speech.frame(message, is_first=not sent and not index) for index, message in enumerate(batch)
         ]
@@ -130,7 +135,7 @@ async def _wait_while_full(
     """Fills the link until ``wait_writable`` waits; returns what is left of the last message, and an event for
     when it waits no more."""
     assert isinstance(link, FastPath)
-    rest = await _write_until_full(link, speech, sent)
+    rest = _write_until_full(link, speech, sent)
     for _ in range(FALSE_ALARMS):
         await settle()
         is_over = trio.Event()
@@ -141,7 +146,7 @@ async def _wait_while_full(
         if rest:
             rest = rest[try_send(link, rest) :]
         if not rest:
-            rest = await _write_until_full(link, speech, sent)
+            rest = _write_until_full(link, speech, sent)
     raise AssertionError(
         f"wait_writable: returned {FALSE_ALARMS} times in a row while the peer reads nothing; the hub would spin"
     )
@@ -154,6 +159,35 @@ async def _wait_writable(link: FastPath, is_over: trio.Event) -> None:
         except LINK_ERRORS:
             pass
     is_over.set()
+
+
+async def check_aclose_when_full(clogged_maker: LinkMaker, speech: Speech) -> None:
+    """``aclose`` whose last words find no room can be cancelled."""
+    async with clogged_maker() as (link, far):
+        if await _fill_between_messages(link, far, speech):
+            await expect_cancellable_aclose(link, far)
+
+
+async def _fill_between_messages(link: Link, far: FarEnd, speech: Speech) -> bool:
+    """Leaves no room, and no message cut: only then does the writer close. False where that does not happen."""
+    rest = _write_until_full(link, speech, [])
+    for _ in range(ATTEMPTS):
+        if not rest:
+            return True
+        await _finish_while_read(link, far, rest)
+        rest = _write_until_full(link, speech, [], repeat([speech.message(0, 40)]))
+    return False
+
+
+async def _finish_while_read(link: Link, far: FarEnd, rest: bytes) -> None:
+    async def read() -> None:
+        while True:
+            await far.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await _finish(link, rest)
+        nursery.cancel_scope.cancel()
 
 
 async def check_peer_vanishes(maker: LinkMaker, speech: Speech) -> None:

@@ -13,7 +13,6 @@ import trio
 
 from hub.core.broker import Broker, BrokerLimits
 from hub.core.contracts import Link
-from hub.core.session import TICK
 from hub.sansio.drops import SlowRules
 from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy
@@ -38,8 +37,9 @@ class Served:
     speech: Speech
     is_over: trio.Event = attrs.field(factory=trio.Event)
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         is_subscribed = not isinstance(self.far, Talking)
+        task_status.started()
         with without_error("serve_session must not fail, whatever the link does"):
             await self.broker.serve_session(
                 self.link,
@@ -83,8 +83,8 @@ class Served:
         with in_time(f"the session's end, when {why}"):
             await self.is_over.wait()
         left = self.broker.statistics()
-        assert not left.sessions.total(), f"a session was left behind when {why}"
-        assert not left.subscriptions.total(), f"a subscription was left behind when {why}"
+        assert not sum(left.sessions.values()), f"a session was left behind when {why}"
+        assert not sum(left.subscriptions.values()), f"a subscription was left behind when {why}"
 
 
 @asynccontextmanager
@@ -99,7 +99,7 @@ async def open_session(maker: LinkMaker, speech: Speech) -> AsyncIterator[Served
     async with maker() as (link, far), trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         served = Served(broker, link, far, speech)
-        nursery.start_soon(served.serve)
+        await nursery.start(served.serve)
         yield served
         nursery.cancel_scope.cancel()
 
@@ -135,7 +135,8 @@ async def check_slow_client(clogged_maker: LinkMaker, speech: Speech) -> None:
         await _clog(served)
         for _ in range(EXCESS):
             served.publish({"n": "excess"})
-        await trio.sleep(2 * TICK)  # by then the session has seen that its client takes nothing
+        for session in served.broker.sessions.values():
+            session.tick(trio.current_time())  # sees that its client takes nothing, as it does once a second
         await _expect_all_or_told(served)
 
 
@@ -220,5 +221,5 @@ async def check_drain_of_slow_client(clogged_maker: LinkMaker, speech: Speech) -
         await served.begin()
         await _clog(served)
         with in_time("a drain with a deadline, whose client does not read"):
-            await served.broker.drain(window=0.0, deadline=0.2)
+            await served.broker.drain(window=0.0, deadline=0.05)
         await served.expect_end("the hub has lost its patience")

@@ -9,11 +9,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cbor2
+import httpx
 import msgspec
 import trio
 import trio.testing
@@ -149,12 +151,22 @@ class SectionRun:
                 raise Mismatch(f"{block.where}: {problem}")
 
     def _log(self, block: Block, _output: Block | None) -> None:
+        """Lines of the log. What they tell of is a WebSocket that comes and goes."""
+        with connect(f"{self._hub.websocket_url}/v2", proxy=None) as connection:
+            _receive(connection, block.where)
         for line in join_lines(block.text):
             documented = parse(line)
-            seen = [entry for entry in list(self._hub.log) if entry.get("event") == documented["event"]]
-            problems = [difference(documented, entry, self._bindings) for entry in seen]
-            if None not in problems:
-                raise Mismatch(f"{block.where}: no such line in the log: {line}\n{problems[:3]}")
+            deadline = time.monotonic() + PATIENCE
+            while problems := self._search_log(documented):
+                if time.monotonic() > deadline:
+                    raise Mismatch(f"{block.where}: no such line in the log: {line}\n{problems[:3]}")
+                httpx.get(f"{self._hub.admin_url}/healthz", trust_env=False)  # passes some time
+
+    def _search_log(self, documented: dict[str, Any]) -> list[str]:
+        """Why none of the lines about the same event is as documented; nothing where one is."""
+        lines = [entry for entry in list(self._hub.log) if entry.get("event") == documented["event"]]
+        problems = [difference(documented, entry, Bindings({})) for entry in lines]
+        return [] if None in problems else [problem or "" for problem in problems] or ["it is not there"]
 
     # --- what is not run but read -------------------------------------------------------------------------
 

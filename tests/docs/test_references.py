@@ -213,7 +213,7 @@ def full_collector() -> HubCollector:
         counts=counts,
     )
     source = SourceStatistics(status="ok", consumed={"t": 1}, refused={"t": 1}, lag={("t", 0): 1})
-    return HubCollector("n1", lambda: broker, lambda: {"kafka": source})
+    return HubCollector("n1", lambda: broker, lambda: {"kafka": source}, ["sse"])
 
 
 # --- logs ---------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class LogAgainstModel(RuleBasedStateMachine):
 
 
 TestLogAgainstModel = LogAgainstModel.TestCase
-TestLogAgainstModel.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestLogAgainstModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
 def test_what_is_let_go_of_is_not_held_back_by_the_list() -> None:

@@ -13,7 +13,7 @@ from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.publication import MAX_SEQ
 from hub.sansio.publish_request import parse_item, split_body
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=10)
+texts = st.text(st.characters(codec="utf-8"), max_size=10)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

@@ -348,8 +348,8 @@ def test_a_publishers_digits_are_kept() -> None:
 
 
 payloads = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=("Cs",))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
@@ -385,12 +385,8 @@ def _as_snapshot(protocol: Protocol, publication: Publication) -> bytes:
 @both
 @given(
     request_id=st.integers(1, MAX_ID),
-    channels=st.lists(
-        st.text(st.characters(exclude_categories=("Cs",)), max_size=70), min_size=1, max_size=10
-    ),
-    seen=st.dictionaries(
-        st.text(st.characters(exclude_categories=("Cs",)), max_size=9), st.integers(0, MAX_SEQ)
-    ),
+    channels=st.lists(st.text(st.characters(codec="utf-8"), max_size=70), min_size=1, max_size=10),
+    seen=st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=9), st.integers(0, MAX_SEQ)),
 )
 def test_whatever_is_asked_can_be_answered(
     dialect: Dialect, request_id: int, channels: list[str], seen: Mapping[str, int]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.sansio.strict_json import MAX_DEPTH, MalformedJson, loads
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
-    st.characters(exclude_categories=("Cs",))
+    st.characters(codec="utf-8")
 )  # fmt: skip
 values = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=4), inner), max_leaves=20

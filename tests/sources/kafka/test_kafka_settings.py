@@ -15,7 +15,7 @@ TRADES = {"ws.trades": Topic(channels=("trades@{key}",))}
 
 def read_topics() -> dict[str, Topic]:
     """The topics of the configuration that is shipped."""
-    shipped = tomllib.loads(min(CONF.glob("kafka*.toml")).read_text())
+    shipped = tomllib.loads((CONF / "kafka.toml").read_text())
     tables: dict[str, dict[str, Any]] = shipped["sources"]["kafka"]["topics"]
     return {name: Topic(**_read_table(table)) for name, table in tables.items()}
 
