@@ -19,7 +19,7 @@ from wsproto.connection import ConnectionState
 from hub.core.broker import Broker
 from hub.core.contracts import Mounts, Request
 from hub.sansio.encodings import WEBSOCKET_PING, Encoding, WebSocketFrames
-from hub.sansio.errors import ProtocolViolated
+from hub.sansio.errors import CloseCode, ProtocolViolated
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.options import Seconds, Size, option
 from hub.sansio.stream_v2 import StreamV2Cbor, StreamV2Json
@@ -159,7 +159,9 @@ class WebSocketLink:
             with trio.CancelScope() as self._stream.receiving:
                 try:
                     return await self._connection.get_message()
-                except ConnectionClosed:
+                except ConnectionClosed as closed:
+                    if closed.reason is not None and closed.reason.code == CloseCode.ABNORMAL:
+                        raise trio.BrokenResourceError("the peer vanished") from None
                     raise trio.EndOfChannel from None
         assert self._stream.violation is not None
         raise self._stream.violation

@@ -100,8 +100,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     overrides = list(options.set)
-    overrides += [f"server.bind={options.bind}"] if options.bind else []
-    overrides += [f"server.admin_bind={options.admin_bind}"] if options.admin_bind else []
+    overrides += [f"server.bind={options.bind}"] if options.bind is not None else []
+    overrides += [f"server.admin_bind={options.admin_bind}"] if options.admin_bind is not None else []
     settings = _load(options.config, overrides)
     logs.configure(settings.logging)
     hub = Hub(settings, find_plugins("hub.transports"), find_plugins("hub.sources"))
@@ -110,6 +110,6 @@ def _serve(options: argparse.Namespace) -> int:
     except PluginFailed:
         return EXIT_FAILURE
     except OSError as error:  # an address that cannot be had is the operator's to mend
-        print(f"hub: {error}", file=sys.stderr)
+        print(f"hub: {error.strerror or error}", file=sys.stderr)
         return EXIT_FAILURE
     return 0

@@ -22,7 +22,7 @@ from hub.app.admin.publishing import PublishHandler, PublishSettings
 from hub.app.front.port import Port, PortSettings
 from hub.app.metrics import HubCollector, make_registry
 from hub.app.page import mount_page
-from hub.app.settings import Settings
+from hub.app.settings import ConfigurationError, Settings
 from hub.core.broker import Broker, BrokerLimits
 from hub.core.contracts import Source, SourceStatistics, Transport
 from hub.core.registry import RegistryLimits
@@ -166,10 +166,11 @@ class Hub:
             task_status.started()
 
     async def _wait_for_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 lifecycle.info("signal", extra={"signal": signal.Signals(number).name})
-                self._leave.set()
+                if number != signal.SIGHUP:  # there is nothing that could be reloaded, and no reason to end
+                    self._leave.set()
 
     def _mount(self) -> None:
         server = self._settings.server
@@ -183,7 +184,7 @@ class Hub:
             self.broker,
             self.statistics,
             lambda: self.is_ready,
-            self.start_drain,
+            self._leave,
             make_registry(collector),
             lambda text, fields: logger.warning(text, extra=dict(fields)),
         )
@@ -248,6 +249,7 @@ def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public:
         send_buffer=server.send_buffer,
         cors_origins=server.cors_origins if is_public else (),
         takes_commands_of_pages=is_public,
+        key_hash="" if is_public else server.admin_key_hash,
         tls=tls,
     )
 
@@ -261,13 +263,21 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(server.tls_certificate, server.tls_key)
+    try:
+        context.load_cert_chain(server.tls_certificate, server.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            [f'server.tls_certificate = "{server.tls_certificate}", tls_key = "{server.tls_key}": {error}']
+        ) from None
     return context
 
 
 async def _listen(address: str, backlog: int) -> list[trio.SocketListener]:
     host, _, port = address.rpartition(":")
-    return await trio.open_tcp_listeners(int(port), host=host.strip("[]"), backlog=backlog)
+    try:
+        return await trio.open_tcp_listeners(int(port), host=host.strip("[]"), backlog=backlog)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
 
 
 def _url(listener: trio.SocketListener, *, is_tls: bool) -> str:

@@ -125,9 +125,10 @@ class Broker:
     ) -> Position:
         """Gives the event the next number of its channel, and goes on. See ``contracts.Publish``."""
         target = self.registry.find(channel, user) or self._open_to_publish(channel, user)
-        if (event is not None and not _EVENT_NAME.fullmatch(event)) or kind not in _KINDS:
-            self.counts.publish_refused += 1
-            raise PublishRefused(ErrorCode.INVALID_REQUEST, "invalid event name")
+        if event is not None and not _EVENT_NAME.fullmatch(event):
+            raise self._refusal(ErrorCode.INVALID_REQUEST, "an event name is 1 to 64 of A-Z a-z 0-9 _ . -")
+        if kind not in _KINDS:
+            raise self._refusal(ErrorCode.INVALID_REQUEST, "type must be snapshot or delta")
         log = target.log
         before = log.size
         target.append(
@@ -151,8 +152,11 @@ class Broker:
         try:
             return self.registry.open_to_publish(name, user)
         except RequestRefused as refusal:
-            self.counts.publish_refused += 1
-            raise PublishRefused(refusal.code, refusal.msg) from None
+            raise self._refusal(refusal.code, refusal.msg) from None
+
+    def _refusal(self, code: ErrorCode, msg: str) -> PublishRefused:
+        self.counts.publish_refused += 1
+        return PublishRefused(code, msg)
 
     # --- clients ------------------------------------------------------------------------------------------
 
@@ -205,7 +209,7 @@ class Broker:
         session.unsubscribe(tuple(session.subscriptions))
         del self.sessions[session.connection_id]
         seconds = trio.current_time() - session.opened_at
-        code = session.farewell.code if session.farewell is not None else CloseCode.NORMAL
+        code = session.farewell.code if session.farewell is not None else session.end_code
         self.counts.closed(session.identity.tier, session.transport, code, seconds)
         logger.info(
             "connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)}

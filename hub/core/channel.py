@@ -85,8 +85,11 @@ class Channel:
 
     @property
     def state(self) -> Publication | None:
-        """What a newcomer gets first; None where there is nothing or the namespace has no snapshots."""
-        return self.last if self.has_snapshots else None
+        """What a newcomer gets first; None where there is nothing or the namespace has no snapshots. A change
+        is no state, whatever the namespace says."""
+        if not self.has_snapshots or self.last is None or self.last.kind == "delta":
+            return None
+        return self.last
 
     def append(self, publication: Publication) -> None:
         if self._slices:

@@ -175,7 +175,7 @@ class Mounts(Protocol):
 
     def mount_http(self, method: str, path: str, handler: HttpHandler, *, is_stream: bool = False) -> None:
         """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``. ``is_stream``: the
-        answer is endless, so it counts as a connection."""
+        answer may take its time, or never end, so it counts as a connection."""
         ...
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:

@@ -65,10 +65,11 @@ def parse_channel_query(
     name = parse_format(fields)
     channels = tuple(dict.fromkeys(filter(None, fields.get("channels", "").split(","))))
     _check_channels(channels, broker, identity)
-    cursor = fields.get("cursor") or None
+    cursor, last_seq = fields.get("cursor") or None, _parse_last_seq(fields)
     if last_event_id and request.headers.get("last-event-id"):
-        cursor = request.headers["last-event-id"]
-    seen = parse_resume(cursor, _parse_last_seq(fields), broker.protocol_limits)
+        # The browser repeats the URL it began with, and with it where it began: the header knows better.
+        cursor, last_seq = request.headers["last-event-id"], None
+    seen = parse_resume(cursor, last_seq, broker.protocol_limits)
     return ChannelQuery(
         channels=channels, seen=seen, format=name, fields=fields, is_resumed=cursor is not None or bool(seen)
     )

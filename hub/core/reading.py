@@ -61,7 +61,6 @@ def read_channels(
             position = reading.positions[name]
             more = SeenPosition(position.seq, position.epoch)
             _read_channel(broker, identity, name, more, encoding, reading, rest, max_bytes - reading.size)
-    broker.counts.delivered("poll", "event", "longpoll", len(reading.messages), reading.size)
     return reading
 
 
@@ -77,6 +76,7 @@ def _read_channel(
 ) -> bool:
     """Reads one channel; says whether it has more."""
     channel = broker.registry.open(name, identity)
+    count, size = len(reading.messages), reading.size
     try:
         if seen is None:
             _read_state(channel, encoding, reading)
@@ -85,6 +85,10 @@ def _read_channel(
         return reading.positions[name].seq < channel.log.head_seq
     finally:
         broker.registry.leave_unused(channel)
+        if reading.size > size:
+            broker.counts.delivered(
+                channel.type, "event", "longpoll", len(reading.messages) - count, reading.size - size
+            )
 
 
 def _read_state(channel: Channel, encoding: Encoding, reading: Reading) -> None:

@@ -61,6 +61,8 @@ class Session:
         self.transport = transport
         self.subscriptions: dict[str, Subscription] = {}
         self.farewell: Farewell | None = None
+        #: How it ended where there was no farewell: the client left, or vanished.
+        self.end_code = CloseCode.NORMAL
         self.writer = Writer(
             link,
             encoding,
@@ -117,6 +119,7 @@ class Session:
 
     def abandon(self) -> None:
         """Ends the session at once: its link is broken, or its client takes nothing."""
+        self.end_code = CloseCode.ABNORMAL
         self.writer.retire()
         self._scope.cancel()
 
@@ -142,8 +145,10 @@ class Session:
                 await self.writer.wait_flushed()
         except ProtocolViolated as violation:
             self.disconnect(Farewell(violation.code, violation.msg))
-        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
+        except trio.EndOfChannel:
             pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.end_code = CloseCode.ABNORMAL
         except Exception:
             logger.exception("session failed", extra=self.log_fields)
             self.disconnect(Farewell(CloseCode.INTERNAL, "internal error"))

@@ -32,12 +32,14 @@ class ErrorCode(enum.IntEnum):
 
 
 class CloseCode(enum.IntEnum):
-    """WebSocket close codes that the hub sends (stream-v2.md, "Leaving")."""
+    """WebSocket close codes that the hub sends (stream-v2.md, "Leaving"). ABNORMAL is never sent: it stands for
+    a peer that vanished (RFC 6455, section 7.4.1)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
+    ABNORMAL = 1006
     INVALID_UTF8 = 1007
     TOO_BIG = 1009
     INTERNAL = 4000

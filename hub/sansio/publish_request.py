@@ -21,6 +21,7 @@ class PublishItem(msgspec.Struct):
     id: str | None = None
     type: str | None = None
     user: str | None = None
+    last_update_id: int | None = msgspec.field(default=None, name="lastUpdateId")
 
 
 _item_decoder = msgspec.json.Decoder(PublishItem)

@@ -155,19 +155,3 @@ async def _memory_after(broker: Broker, count: int) -> int:
     await trio.sleep(3)  # heartbeats are due, and what is dropped is counted
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
-
-
-async def test_who_reads_again_after_all_that_gets_what_is_buffered(
-    nursery: trio.Nursery, autojump_clock: Clock
-) -> None:
-    broker = await open_broker(nursery)
-    links = await open_stuck_sessions(nursery, broker, 9)
-    publish(broker, 900)
-    await trio.sleep(2)
-    for _ in range(40):
-        for link in links:
-            link.capacity = 4000
-            link.take()
-        await trio.testing.wait_all_tasks_blocked()
-    newest = b'{"number":899,"pad":'
-    assert [newest in link.taken for link in links] == [True] * 9

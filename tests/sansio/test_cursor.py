@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import zlib
 from collections.abc import Mapping
 
 import cbor2
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.sansio.cursor import MAX_EPOCH_LENGTH, VERSION, decode_cursor, encode_cursor, is_epoch, is_seq
+from hub.sansio.cursor import (
+    DEFLATED,
+    MAX_EPOCH_LENGTH,
+    VERSION,
+    decode_cursor,
+    encode_cursor,
+    is_epoch,
+    is_seq,
+)
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.names import MAX_NAME_LENGTH
 from hub.sansio.publication import MAX_SEQ, Position
@@ -45,6 +54,39 @@ def test_channels_of_one_epoch_share_its_name() -> None:
 def test_fifty_market_channels_fit_into_two_kilobytes() -> None:
     where = {f"orderbook.20@mkt{number:02}_usdt": Position("0123456789abcdef", 2**33) for number in range(50)}
     assert decode_cursor(encode_cursor(where.items()), max_size=2048) == where
+
+
+def deflate(raw: bytes) -> str:
+    return DEFLATED + base64.urlsafe_b64encode(zlib.compress(raw)).decode().rstrip("=")
+
+
+MANY = {f"trades@mkt{number:03}_usdt": Position("e1", number) for number in range(200)}
+
+
+def test_many_channels_are_deflated() -> None:
+    cursor = encode_cursor(MANY.items())
+    assert cursor.startswith(DEFLATED)
+    assert len(cursor) < 2048
+    assert decode_cursor(cursor, max_size=2048) == MANY
+    few = encode_cursor(list(MANY.items())[:3])
+    assert not few.startswith(DEFLATED)
+    # Which of the two forms it has is the writer's choice.
+    raw = base64.urlsafe_b64decode(few + "=" * (-len(few) % 4))
+    assert decode_cursor(deflate(raw), max_size=2048) == dict(list(MANY.items())[:3])
+
+
+def test_a_small_cursor_cannot_become_a_large_one() -> None:
+    bomb = deflate(cbor2.dumps([VERSION, {"e": {"a": 1}}, b"x" * 1_000_000]))
+    assert len(bomb) < 2048
+    with pytest.raises(RequestRefused):
+        decode_cursor(bomb, max_size=2048)
+
+
+def test_a_deflated_cursor_is_whole() -> None:
+    cursor = encode_cursor(MANY.items())
+    for broken in (cursor[:-8], cursor + "AAAA", DEFLATED, DEFLATED + cursor, cursor[1:], DEFLATED + "AAAA"):
+        with pytest.raises(RequestRefused):
+            decode_cursor(broken, max_size=4096)
 
 
 GOOD = {"e": {"a": 1}}

@@ -147,6 +147,11 @@ def test_last_seq(dialect: Dialect, value: Any) -> None:
     assert refusal.request_id == 7
 
 
+@pytest.mark.parametrize("key", [1, b"a", None, (), True])
+def test_last_seq_names_channels_by_text(key: object) -> None:
+    assert refuse(CBOR, request(lastSeq={key: 5})).code == ErrorCode.INVALID_REQUEST
+
+
 @both
 def test_methods(dialect: Dialect) -> None:
     for unknown in UNKNOWN_METHODS:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import trio
 from prometheus_client import CollectorRegistry
 
 from hub.app import metrics
@@ -27,14 +28,14 @@ class AdminPages:
         broker: Broker,
         sources: Callable[[], Mapping[str, SourceStatistics]],
         is_ready: Callable[[], bool],
-        start_drain: Callable[[], None],
+        leave: trio.Event,
         registry: CollectorRegistry,
         audit: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._broker = broker
         self._sources = sources
         self._is_ready = is_ready
-        self._start_drain = start_drain
+        self._leave = leave
         self._registry = registry
         self._audit = audit
 
@@ -59,7 +60,7 @@ class AdminPages:
         sources = {
             name: {"status": source.status, **source.detail} for name, source in self._sources().items()
         }
-        draining = self._broker.draining.is_set()
+        draining = self._leave.is_set()
         status = "draining" if draining else "ready" if is_ready else "starting"
         body = {"status": status, "node": self._broker.node, "sources": sources}
         await _respond(exchange, body, status=200 if is_ready and not draining else 503)
@@ -121,7 +122,7 @@ class AdminPages:
     async def drain(self, exchange: Exchange) -> None:
         self._audit("admin drain", {})
         await _respond(exchange, {"status": "draining"}, status=202)
-        self._start_drain()
+        self._leave.set()
 
 
 def _parse_code(text: str | None) -> int:

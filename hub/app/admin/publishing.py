@@ -107,7 +107,13 @@ class PublishHandler:
         if key is not None and (known := self._keys.find(key, self._now())) is not None:
             return known
         position = self._publish(
-            item.channel, data, ts=item.ts, event=item.event, kind=item.type, user=item.user
+            item.channel,
+            data,
+            ts=item.ts,
+            event=item.event,
+            kind=item.type,
+            user=item.user,
+            last_update_id=item.last_update_id,
         )
         if key is not None:
             self._keys.remember(key, position, self._now())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
+import hashlib
+import hmac
 import logging
 import ssl
 from collections.abc import Iterable, Mapping
@@ -47,6 +49,8 @@ class PortSettings:
     send_buffer: int = 0
     cors_origins: tuple[str, ...] = ()
     takes_commands_of_pages: bool = True
+    #: SHA-256 of the key that every request must bring; empty: none.
+    key_hash: str = ""
     tls: ssl.SSLContext | None = None
 
 
@@ -194,7 +198,7 @@ class Port:
             with self._pending.admit(peer):
                 head = await self._read_head(stream, guard, settings.first_byte_timeout)
             while head is not None and (direct := self._direct.get((head.request.method, head.request.path))):
-                self._check_origin(head.request)
+                self._check_caller(head.request)
                 if not await serve_direct(stream, guard, head.request, direct) or self.is_draining:
                     return
                 head = await self._read_head(stream, guard, settings.keep_alive)
@@ -254,8 +258,12 @@ class Port:
         if self.is_draining:
             raise Refused(503, "going away", code=ErrorCode.UNAVAILABLE, headers={"retry-after": "1"})
 
-    def _check_origin(self, request: Request) -> None:
-        """A page of any site can have the browser post to a port on this machine, and says so by an Origin."""
+    def _check_caller(self, request: Request) -> None:
+        """On the operators' port: who may call at all. Raises Refused."""
+        if self._settings.key_hash and not _has_key(request, self._settings.key_hash):
+            headers = {"www-authenticate": "ApiKey"}
+            raise Refused(401, "needs an API key", code=ErrorCode.UNAUTHENTICATED, headers=headers)
+        # A page of any site can have the browser post to a port on this machine, and says so by an Origin.
         if (
             not self._settings.takes_commands_of_pages
             and request.method == "POST"
@@ -264,7 +272,7 @@ class Port:
             raise Refused(403, "not for web pages", code=ErrorCode.FORBIDDEN)
 
     def _find_handler(self, request: Request) -> HttpHandler:
-        self._check_origin(request)
+        self._check_caller(request)
         if request.path in self._upgrades:  # on a connection that is kept alive
             _check_upgrade(request)
         methods = self._handlers.get(request.path) or self._handlers.get(_parent(request.path))
@@ -299,6 +307,12 @@ def _next_head(guard: RequestGuard) -> Head | None:
             return event
         assert isinstance(event, End)
     return None
+
+
+def _has_key(request: Request, key_hash: str) -> bool:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    digest = hashlib.sha256(key.strip().encode("latin-1")).hexdigest()
+    return scheme.lower() == "apikey" and hmac.compare_digest(digest, key_hash)
 
 
 def _parent(path: str) -> str:

@@ -5,6 +5,7 @@ To add a setting, add a field. Plugins declare theirs in their own ``Settings``.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,20 @@ def check_address(address: str) -> None:
 def _check_admin_address(address: str) -> None:
     if address:
         check_address(address)
+
+
+def _check_key_hash(digest: str) -> None:
+    if digest and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("expected 64 hexadecimal digits, such as printf %s KEY | sha256sum prints")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach ``address`` (HOST:PORT)."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_node(name: str) -> None:
@@ -78,6 +93,12 @@ class ServerSettings:
         "127.0.0.1:8081",
         doc="operators' address (health, metrics, publish, admin); empty: off",
         check=_check_admin_address,
+    )
+    admin_key_hash: str = option(
+        "",
+        doc="SHA-256 in hex of the key that operators send as `Authorization: ApiKey <key>`; "
+        "must be set where admin_bind is not a loopback address",
+        check=_check_key_hash,
     )
     node: str = option(
         "n1",
@@ -144,6 +165,8 @@ class ServerSettings:
         if bool(self.tls_certificate) != bool(self.tls_key):
             absent = "tls_key" if self.tls_certificate else "tls_certificate"
             raise ValueError(f"{absent} is empty: tls_certificate and tls_key are set both or not at all")
+        if self.admin_bind and not is_loopback(self.admin_bind) and not self.admin_key_hash:
+            raise ValueError("admin_key_hash is empty: others can reach admin_bind, so operators need a key")
 
 
 @attrs.frozen(kw_only=True)
@@ -240,8 +263,6 @@ def default_namespaces() -> Mapping[str, Policy]:
         "orderbook": Policy(
             pattern="orderbook@{market}",
             event="orderbook",
-            snapshot="last",
-            on_lag="snapshot",
             buffer_count=100_000,
         ),
         "orderbook_top": Policy(

@@ -58,7 +58,7 @@ class KafkaSource:
         self._progress = Progress()
         self._connection = Connection()
         self._discovery: Discovery | None = None
-        self._has_caught_up = False
+        self._caught_up = trio.Event()
         self._reminder = Reminder(first=5.0, longest=300.0)
         #: What of the connection the log was told last, as long as that is bad.
         self._told = ""
@@ -72,21 +72,25 @@ class KafkaSource:
 
         Raises PropertyRefused for a property that librdkafka does not take.
         """
-        self._progress, self._connection, self._has_caught_up = Progress(), Connection(), False
+        self._progress, self._connection, self._caught_up = Progress(), Connection(), trio.Event()
         async with self._open(Inquiry) as inquiry, trio.open_nursery() as nursery:
             discovery = Discovery(self._settings, inquiry, self._connection, self._progress, self._ask)
             self._discovery = discovery
             nursery.start_soon(discovery.run)
-            try:
-                while True:
-                    async with self._open(Reader, self._connection) as reader:
-                        await self._read(reader, discovery, publish, task_status)
-            finally:
-                self._intake.report_rest()
+            nursery.start_soon(self._keep_reading, discovery, publish)
+            await self._caught_up.wait()
+            logger.info("Kafka caught up", extra={"partitions": len(self._progress.offsets)})
+            task_status.started()
 
-    async def _read(
-        self, reader: Reader, discovery: Discovery, publish: Publish, task_status: trio.TaskStatus[None]
-    ) -> None:
+    async def _keep_reading(self, discovery: Discovery, publish: Publish) -> None:
+        try:
+            while True:
+                async with self._open(Reader, self._connection) as reader:
+                    await self._read(reader, discovery, publish)
+        finally:
+            self._intake.report_rest()
+
+    async def _read(self, reader: Reader, discovery: Discovery, publish: Publish) -> None:
         """Publishes until partitions stall, which takes a new reader."""
         discovery.start_over()
         await self._ask(reader.assign, dict(self._progress.offsets))
@@ -100,10 +104,8 @@ class KafkaSource:
             await self._take_all(messages, publish, discovery)
             discovery.was_idle |= len(messages) < batch
             self._report()
-            if not self._has_caught_up and discovery.has_looked and self._progress.is_caught_up:
-                self._has_caught_up = True
-                logger.info("Kafka caught up", extra={"partitions": len(self._progress.offsets)})
-                task_status.started()
+            if discovery.has_looked and self._progress.is_caught_up:
+                self._caught_up.set()
         fields = {"partitions": len(discovery.stalled), "first": discovery.stalled[0]}
         logger.warning("Kafka partitions stand still, connecting anew", extra=fields)
 
@@ -112,7 +114,7 @@ class KafkaSource:
         detail: dict[str, object] = {
             "brokers": self._settings.bootstrap_servers,
             "partitions": len(lag),
-            "caughtUp": self._has_caught_up,
+            "caughtUp": self._caught_up.is_set(),
             "behind": sum(lag.values()),
             "unavailableTopics": dict(self._discovery.unavailable) if self._discovery else {},
         }
@@ -154,7 +156,7 @@ class KafkaSource:
     @property
     def _status(self) -> str:
         status = self._connection.status
-        if not self._has_caught_up:
+        if not self._caught_up.is_set():
             return "down" if status == "down" else "starting"
         return "ok" if status == "starting" else status
 

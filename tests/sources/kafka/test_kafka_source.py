@@ -9,8 +9,8 @@ import json
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,16 @@ async def open_source(source: KafkaSource, publish: Recorder) -> AsyncIterator[N
             await nursery.start(source.run, publish)
             yield
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def leaving_it_running(broker: KafkaBroker) -> Iterator[None]:
+    """Whatever the test does to the broker, the next one finds it running."""
+    try:
+        yield
+    finally:
+        broker.thaw()
+        broker.start()
 
 
 async def wait_until(is_so: Callable[[], object]) -> None:
@@ -304,11 +314,9 @@ async def test_a_new_reader_goes_on_where_the_old_one_was(
 async def test_cancelling_ends_it_whatever_the_broker_does(kafka_broker: KafkaBroker) -> None:
     (events,) = make_topics(kafka_broker, "events")
     source = make_source(kafka_broker, {events: Topic(channels=("{key}",))})
-    try:
+    with leaving_it_running(kafka_broker):
         async with open_source(source, Recorder()):
             kafka_broker.freeze()
-    finally:
-        kafka_broker.thaw()
 
 
 # --- brokers that go and come ----------------------------------------------------------------------------
@@ -335,7 +343,7 @@ async def test_every_record_comes_once_and_in_order_over_a_restart_of_the_broker
                 produce(producer, events, f"job:{number % 100}", data)
                 expected[f"job:{number % 100}", None].append(data)
 
-    try:
+    with leaving_it_running(kafka_broker):
         async with open_source(source, publish):
             produce_more(0, 20_000)
             await publish.wait_count(5_000)
@@ -348,8 +356,6 @@ async def test_every_record_comes_once_and_in_order_over_a_restart_of_the_broker
             await publish.wait_count(50_000)
             await wait_status(source, "ok")
             statistics = source.statistics()
-    finally:
-        await trio.to_thread.run_sync(kafka_broker.start)
 
     assert publish.data == expected
     assert sum(statistics.consumed.values()) == 50_000
@@ -364,7 +370,7 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(
     publish, producer = Recorder(), kafka_broker.producer()
     produce(producer, events, "job:1", b"1")
     await flush(producer)
-    try:
+    with leaving_it_running(kafka_broker):
         await trio.to_thread.run_sync(kafka_broker.stop)
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
@@ -373,8 +379,6 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(
                 await trio.to_thread.run_sync(kafka_broker.start)
                 await wait_status(source, "ok")
                 nursery.cancel_scope.cancel()
-    finally:
-        await trio.to_thread.run_sync(kafka_broker.start)
 
     assert publish.of("job:1") == [b"1"]
     messages = [record.message for record in caplog.records if record.name == "hub.sources.kafka.source"]
