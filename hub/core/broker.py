@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import string
 import time
 from collections import Counter
@@ -28,11 +27,10 @@ from hub.sansio.encodings import Encoding
 from hub.sansio.errors import CloseCode, ErrorCode, PublishRefused, RequestRefused
 from hub.sansio.names import Namespaces
 from hub.sansio.protocol import Limits, Welcome
-from hub.sansio.publication import Position, Publication
+from hub.sansio.publication import Position, Publication, check_event_name
 
 logger = logging.getLogger(__name__)
 
-_EVENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KINDS = (None, "snapshot", "delta")
 
 
@@ -125,8 +123,11 @@ class Broker:
     ) -> Position:
         """Gives the event the next number of its channel, and goes on. See ``contracts.Publish``."""
         target = self.registry.find(channel, user) or self._open_to_publish(channel, user)
-        if event is not None and not _EVENT_NAME.fullmatch(event):
-            raise self._refusal(ErrorCode.INVALID_REQUEST, "an event name is 1 to 64 of A-Z a-z 0-9 _ . -")
+        if event is not None:
+            try:
+                check_event_name(event)
+            except ValueError as error:
+                raise self._refusal(ErrorCode.INVALID_REQUEST, str(error)) from None
         if kind not in _KINDS:
             raise self._refusal(ErrorCode.INVALID_REQUEST, "type must be snapshot or delta")
         log = target.log

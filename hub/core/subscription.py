@@ -129,9 +129,10 @@ class Subscription:
         floor = max(self.position, self.promised)
         start, end = self.skip or (floor, floor)
         known = end - start
-        if self.position + 1 < log.first_seq:  # the buffer itself has moved on
-            start, end = self.position, max(end, log.first_seq - 1)
-        if is_slow and policy.lag_limit and not self._round and log.head_seq - end > policy.lag_limit:
+        if self.position + 1 < log.first_seq:  # the buffer itself has moved on; what it still has is not lost
+            start, end = self.position, max(self.skip[1] if self.skip else 0, log.first_seq - 1)
+        excess = log.head_seq - max(end, floor) - policy.lag_limit
+        if is_slow and policy.lag_limit and not self._round and excess > 0:
             end = log.head_seq - policy.lag_limit
         if end > start:
             end = max(end, self._rejoins_at)

@@ -39,7 +39,7 @@ class DropWindow:
         else:
             self._drops.append([now, count])
         horizon = now - max(self._rules.warn_window, self._rules.close_window)
-        while self._drops[0][0] < horizon:
+        while self._drops and self._drops[0][0] < horizon:
             self._drops.popleft()
         if (
             self._rules.close_dropped

@@ -109,8 +109,8 @@ class ServerSentEvents:
         return self.chunk(b"%bid: %b\ndata: %b\n\n" % (retry, cursor.encode(), message))
 
     def comment(self) -> bytes:
-        """What keeps proxies awake; parsers skip it."""
-        return self.chunk(b":\n\n")
+        """What keeps proxies awake; parsers skip it. Without a blank line, of which httpx-sse 0.4.3 makes an event."""
+        return self.chunk(b":\n")
 
     def chunk(self, block: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block

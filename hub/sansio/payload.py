@@ -31,11 +31,11 @@ def check_payload(raw: bytes) -> bytes:
         raise BadPayload(f"invalid JSON: {error}") from None
     except RecursionError:
         raise BadPayload(f"nested deeper than {MAX_DEPTH} levels") from None
-    if _LONG_INTEGER.search(raw) and _has_huge_integer(value):
-        raise BadPayload("a number is beyond what a double can hold")
     # Brackets bound the depth from above, and counting them is fast; few payloads need the real look.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise BadPayload(f"nested deeper than {MAX_DEPTH} levels")
+    if _LONG_INTEGER.search(raw) and _has_huge_integer(value):
+        raise BadPayload("a number is beyond what a double can hold")
     if b"\n" in raw or b"\r" in raw:
         return msgspec.json.format(raw, indent=-1)
     return raw

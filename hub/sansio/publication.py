@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,6 +12,15 @@ if TYPE_CHECKING:
 
 #: Sequence numbers stay below 2^53, so that a JavaScript number holds each of them exactly (stream-v2.md).
 MAX_SEQ = 2**53 - 1
+
+
+_EVENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def check_event_name(name: str) -> None:
+    """Raises ValueError unless ``name`` can stand in an envelope as it is."""
+    if not _EVENT_NAME.fullmatch(name):
+        raise ValueError("an event name is 1 to 64 of A-Z a-z 0-9 _ . -")
 
 
 @attrs.frozen

@@ -48,6 +48,8 @@ def raises(promise: str, *kinds: type[Exception]) -> Iterator[None]:
             yield
         except kinds:
             return
+        except AssertionError:
+            raise
         except Exception as error:
             raise AssertionError(f"{promise}: must raise {expected}, raised {error!r}") from error
     if patience.cancelled_caught:

@@ -65,21 +65,16 @@ async def expect_messages(promise: str, far: FarEnd, messages: Sequence[bytes]) 
 async def check_send_waits(clogged_maker: LinkMaker, speech: Speech) -> None:
     """A peer that does not read stops ``send``; it goes on, where it stopped, when the peer reads."""
     sent: list[bytes] = []
-    stop = False
 
     async def send() -> None:
-        for message in speech.endless():
-            if stop:
-                break
-            sent.append(message)
-            with without_error("send to a peer that does not read yet"):
-                await link.send(speech.frame(message, is_first=len(sent) == 1))
+        with without_error("send to a peer that does not read"):
+            await send_much(link, speech, sent)
 
     async with clogged_maker() as (link, far), trio.open_nursery() as nursery:
         nursery.start_soon(send)
         await _wait_stuck(sent)
-        stop = True
-        await expect_messages("send to a peer that reads again", far, sent)
+        await expect_messages("send to a peer that reads again", far, list(sent))
+        nursery.cancel_scope.cancel()
 
 
 async def _wait_stuck(sent: Sequence[bytes]) -> None:
@@ -88,8 +83,6 @@ async def _wait_stuck(sent: Sequence[bytes]) -> None:
     while len(sent) != before:
         before = len(sent)
         await settle()
-        size = sum(map(len, sent))
-        assert size < TOO_MUCH, f"send: took {size} bytes without waiting for a peer that does not read"
 
 
 async def check_receive(maker: LinkMaker, speech: Speech) -> None:
@@ -144,15 +137,21 @@ async def check_peer_vanishes(maker: LinkMaker, speech: Speech) -> None:
         with in_time("the far end's abort"):
             await far.abort()
         with raises("receive when the peer is gone", trio.EndOfChannel, *LINK_ERRORS):
-            await _receive_for_ever(link)
+            got = await link.receive()
+            raise AssertionError(f"receive when the peer is gone: gave {shorten(got)}")
         with raises("send when the peer is gone", *LINK_ERRORS):
-            for message in speech.endless():
-                await link.send(speech.frame(message))
+            await send_much(link, speech, [])
 
 
-async def _receive_for_ever(link: Link) -> None:
-    while True:
-        await link.receive()
+async def send_much(link: Link, speech: Speech, sent: list[bytes]) -> None:
+    """Sends until something stops it. Adds to ``sent`` what it begins to send."""
+    size = 0
+    for message in speech.endless():
+        sent.append(message)
+        await link.send(speech.frame(message, is_first=len(sent) == 1))
+        await trio.lowlevel.checkpoint()
+        size += len(message)
+        assert size < TOO_MUCH, f"send: took {size} bytes that nobody will ever read"
 
 
 async def check_send_breaks(clogged_maker: LinkMaker, speech: Speech) -> None:
@@ -161,9 +160,7 @@ async def check_send_breaks(clogged_maker: LinkMaker, speech: Speech) -> None:
 
     async def send() -> None:
         with raises("send when the peer vanishes meanwhile", *LINK_ERRORS):
-            for message in speech.endless():
-                sent.append(message)
-                await link.send(speech.frame(message))
+            await send_much(link, speech, sent)
 
     async with clogged_maker() as (link, far), trio.open_nursery() as nursery:
         nursery.start_soon(send)

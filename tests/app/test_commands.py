@@ -84,7 +84,7 @@ def test_publish_checks_json_before_it_asks_anybody(data: str, capsys: Capture) 
     [
         (["nope", "1"], "no such channel (40001)"),
         (["mine", "1"], "a private channel needs its user (40005)"),
-        (["ev:x", "1", "--event", "no such name"], "invalid event name (40005)"),
+        (["ev:x", "1", "--event", "no such name"], "an event name is 1 to 64 of A-Z a-z 0-9 _ . - (40005)"),
         (["ev:\udcff", "1"], "(40001)"),
     ],
 )

@@ -224,7 +224,8 @@ def test_namespaces_stay_in_their_order_because_the_first_match_wins(tmp_path: P
     "bind", ["127.0.0.1:0", "localhost:8080", "[::]:8080", "[fe80::1%eth0]:65535", "hub-1.example:1"]
 )
 def test_addresses(bind: str) -> None:
-    settings = set_all(f'server.bind="{bind}"', f'server.admin_bind="{bind}"')
+    key = "server.admin_key_hash=" + "0" * 64
+    settings = set_all(f'server.bind="{bind}"', f'server.admin_bind="{bind}"', key)
     assert (settings.server.bind, settings.server.admin_bind) == (bind, bind)
 
 

@@ -80,7 +80,7 @@ class EventReader:
             block = bytes(self._buffer[end + 2 : end + 2 + size])
             assert self._buffer[end + 2 + size : end + 4 + size] == b"\r\n"
             del self._buffer[: end + 4 + size]
-            assert block.endswith(b"\n\n")
+            assert block.endswith(b"\n\n") or block == b":\n"
             fields = dict(
                 line.split(": ", 1) for line in block.decode().splitlines() if line and line[0] != ":"
             )

@@ -169,7 +169,12 @@ def test_error_codes_are_those_of_the_code() -> None:
 
 def test_close_codes_are_those_of_the_code() -> None:
     documented = {int(code) for code, *_ in rows("docs/protocol.rst", "Leaving")}
-    reserved = {CloseCode.RATE_LIMITED, CloseCode.TOO_MANY_CONNECTIONS, CloseCode.MAINTENANCE}
+    reserved = {
+        CloseCode.ABNORMAL,
+        CloseCode.RATE_LIMITED,
+        CloseCode.TOO_MANY_CONNECTIONS,
+        CloseCode.MAINTENANCE,
+    }
     assert documented | reserved == set(CloseCode)
 
 

@@ -150,7 +150,7 @@ class SseReader:
         self._next()
 
     def _next(self) -> dict[str, Any]:
-        while (chunk := next(self.chunks)) == b":\n\n":
+        while (chunk := next(self.chunks)) == b":\n":
             pass
         fields = dict(line.partition(": ")[::2] for line in chunk.decode().split("\n") if line)
         message: dict[str, Any] = json.loads(fields["data"])

@@ -57,11 +57,11 @@ def test_event_streams_are_told_and_end_cleanly(leaving: HubProcess, format_: st
         chunks = peer.chunks()
         next(chunks)
         publisher.publish("ev:1", 1)
-        while next(chunks) == b":\n\n":
+        while next(chunks) == b":\n":
             pass
         publisher.close()
         leaving.terminate()
-        blocks = [chunk.decode() for chunk in chunks if chunk != b":\n\n"]  # up to the last chunk
+        blocks = [chunk.decode() for chunk in chunks if chunk != b":\n"]  # up to the last chunk
         assert peer.read_to_end() == b""
     (block,) = blocks
     id_, data, *rest = block.split("\n")

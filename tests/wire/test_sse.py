@@ -74,7 +74,7 @@ def test_the_bytes(hub: HubProcess, publisher: Publisher, name: Naming) -> None:
         first = next(chunks).decode()
         publisher.publish(channel, 1, 2)
         blocks = [next(chunks).decode(), next(chunks).decode()]
-        while (comment := next(chunks)) != b":\n\n":
+        while (comment := next(chunks)) != b":\n":
             raise AssertionError(comment)
     retry, id_, data, *rest = first.split("\n")
     assert (
@@ -232,7 +232,7 @@ def test_a_second_request_behind_a_stream_disturbs_nothing(
         chunks = peer.chunks()
         next(chunks)
         publisher.publish(channel, 1)
-        while (block := next(chunks)) == b":\n\n":
+        while (block := next(chunks)) == b":\n":
             pass
         assert b'"data":1' in block
 
@@ -251,7 +251,7 @@ def test_garbage_behind_a_stream_never_becomes_a_part_of_it(
         peer.send(garbage)
         try:
             for chunk in chunks:
-                if chunk == b":\n\n":
+                if chunk == b":\n":
                     break
         except EOFError:
             assert not peer.buffer
