@@ -79,7 +79,7 @@ def problems_in(toml: str, tmp_path: Path) -> list[str]:
         ("[sever]", "[sever] is not a known key; did you mean server?"),
         ("limits.lag_limit = 1", "limits.lag_limit = 1 is not a known key; did you mean namespaces.NAME.lag_limit?"),
         ("logging.zzz = 1", "logging.zzz = 1 is not a known key; known here: level, format"),
-        ("server.write_deadline = 1", "server.write_deadline = 1 is not a known key; did you mean limits.write_deadline?"),
+        ("server.cursor_size = 1", "server.cursor_size = 1 is not a known key; did you mean limits.cursor_size?"),
         ("namespaces.a = {pattern = 'a:*', lag_limt = 1}", "namespaces.a.lag_limt = 1 is not a known key; did you mean namespaces.a.lag_limit?"),
         ("[transports.drmu]", "[transports.drmu] is not a known key; did you mean transports.drum?"),
         ("transports.drum.peace = 1", "transports.drum.peace = 1 is not a known key; did you mean transports.drum.pace?"),
