@@ -3,11 +3,11 @@ for the example in the documentation."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import h11
@@ -19,23 +19,24 @@ from hub.app.front.port import Port, PortSettings
 from hub.core.contracts import Link, Request, UpgradeHandler
 from hub.sansio.options import Size
 from hub.sansio.sse_parser import SseParser
-from hub.testing import LinkCatcher
+from hub.testing import FarEnd, LinkCatcher
 from tests.hub_process import ROOT
 from transports.sse import SseSettings, SseTransport
 from transports.websocket import WebSocketSettings, WebSocketTransport
 
-EXAMPLE = ROOT / "docs" / "examples" / "line_transport.py"
+EXAMPLES = ROOT / "docs" / "examples"
 #: What the kernel keeps for a client that does not read. Less, and TCP would wait for its timers.
 SMALL_BUFFER = 128 * 1024
 
 
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("line_transport", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def load_example(name: str) -> Any:
+    """A module of ``docs/examples``, which import each other as if they were installed."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
+    return importlib.import_module(name)
+
+
+lines = load_example("line_transport")
 
 
 # --- ways between two ends ----------------------------------------------------------------------------------
@@ -78,44 +79,10 @@ async def open_port(settings: PortSettings | None = None) -> AsyncIterator[tuple
 # --- lines ---------------------------------------------------------------------------------------------------
 
 
-class Stream(Protocol):
-    async def send_all(self, data: bytes) -> None: ...
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray: ...
-
-
-@attrs.define
-class LineClient:
-    """Speaks lines over a stream; skips the empty ones."""
-
-    stream: trio.abc.HalfCloseableStream
-    rest: bytes = b""
-
-    async def send(self, message: str | bytes) -> None:
-        assert isinstance(message, str)
-        await self.stream.send_all(message.encode() + b"\n")
-
-    async def receive(self) -> bytes:
-        line = b""
-        while not line:
-            while b"\n" not in self.rest:
-                data = await self.stream.receive_some(65536)
-                if not data:
-                    raise trio.EndOfChannel
-                self.rest += data
-            line, _, self.rest = self.rest.partition(b"\n")
-        return line
-
-    async def aclose(self) -> None:
-        await self.stream.send_eof()
-
-    async def abort(self) -> None:
-        await trio.aclose_forcefully(self.stream)
-
-
 @asynccontextmanager
-async def open_lines(make_link: Callable[[Any], Link]) -> AsyncIterator[tuple[Link, LineClient]]:
+async def open_lines(make_link: Callable[[Any, int], Link]) -> AsyncIterator[tuple[Link, FarEnd]]:
     async with loopback_pair() as (near, far):
-        yield make_link(near), LineClient(far)
+        yield make_link(near, 10_000), load_example("test_line_transport").LineClient(far)
 
 
 # --- WebSocket -----------------------------------------------------------------------------------------------

@@ -1,19 +1,15 @@
-"""The kit, put to the hub's own transports and to the example of the documentation."""
+"""The hub's own transports, put to the kit."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
 from hub.sansio.encodings import ServerSentEvents, WebSocketFrames
 from hub.sansio.stream_v2 import StreamV2Cbor
 from hub.testing import check_transport
 from tests.testing import links
-
-
-async def test_the_example() -> None:
-    example = links.load_example()
-    maker = partial(links.open_lines, lambda stream: example.LineLink(stream, 10_000))
-    await check_transport(maker, framing=example.Lines())
 
 
 async def test_websocket_over_loopback() -> None:
@@ -33,6 +29,9 @@ async def test_websocket_without_a_fast_path() -> None:
     )
 
 
+@pytest.mark.xfail(
+    strict=True, reason="StreamingLink.aclose cannot be cancelled: hypercorn shields the last chunk"
+)
 async def test_server_sent_events() -> None:
     framing = ServerSentEvents(chunked=True, retry_ms=2000)
     await check_transport(links.open_sse_over_loopback, framing=framing)
