@@ -215,7 +215,8 @@ async def test_a_hub_that_is_silent_is_left(transport: str, autojump_clock: trio
     async with open_hub() as (broker, url), trio.open_nursery() as nursery:
         network = Network(url)
         async with network.open() as address:
-            nursery.start_soon(told.follower("ev:1").run, partial(PATHS[transport], address))
+            follower = told.follower("ev:1").run
+            nursery.start_soon(follower, partial(PATHS[transport], address))  # noqa: ASYNC111  # ends with the network
             await wait_for(lambda: "connected" in told.said)
             network.is_dead = True
             await wait_for(lambda: len(told.said) > 1)
