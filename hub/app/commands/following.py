@@ -102,7 +102,7 @@ class Follower:
 
     def ended(self, ending: Ending) -> Ending:
         """What the end of the connection means: what the hub said before counts more than what was seen."""
-        return self._farewell or ending
+        return ending
 
     # --- what it means ------------------------------------------------------------------------------------
 

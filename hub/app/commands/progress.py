@@ -51,7 +51,7 @@ class Progress:
         """A cursor came that stands for all that came before it."""
         if cursor:
             self.cursor = cursor
-            pass
+            self._counted.clear()
 
     def take(self, envelope: Envelope) -> bool:
         """Counts an event of a channel; says whether it is news. Raises BadEnvelope."""
