@@ -64,7 +64,7 @@ class LongPollTransport:
         async def history(exchange: StreamingExchange) -> None:
             await self._history(broker, exchange)
 
-        mounts.mount_http("GET", "/poll", poll, is_stream=True)
+        mounts.mount_http("GET", "/poll", poll, is_stream=True, is_fallback=True)
         mounts.mount_http("GET", "/snapshot/*", snapshot)
         mounts.mount_http("GET", "/history/*", history)
         task_status.started()

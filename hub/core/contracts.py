@@ -173,9 +173,18 @@ UpgradeHandler = Callable[[Request, trio.abc.Stream], Awaitable[None]]
 class Mounts(Protocol):
     """The public port, as a transport sees it."""
 
-    def mount_http(self, method: str, path: str, handler: HttpHandler, *, is_stream: bool = False) -> None:
+    def mount_http(
+        self,
+        method: str,
+        path: str,
+        handler: HttpHandler,
+        *,
+        is_stream: bool = False,
+        is_fallback: bool = False,
+    ) -> None:
         """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``. ``is_stream``: the
-        answer may take its time, or never end, so it counts as a connection."""
+        answer may take its time, or never end, so it counts as a connection; ``is_fallback``:
+        it is counted apart, because who is refused a connection is sent there."""
         ...
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:

@@ -82,15 +82,9 @@ async def settle() -> None:
 
 
 def shorten(message: object) -> str:
-    """A message, or as much of it as is of use in an assertion."""
+    """As much of a message as is of use in an assertion."""
     text = repr(message)
-    return (
-        text
-        if len(text) <= 100
-        else f"{text[:60]}... ({len(message)} long)"
-        if isinstance(message, (str, bytes))
-        else text[:100]
-    )
+    return text if len(text) <= 100 else f"{text[:60]}... {len(text)} characters in all"
 
 
 def first_assertion(group: BaseExceptionGroup[BaseException]) -> AssertionError | None:

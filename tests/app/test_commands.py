@@ -165,8 +165,13 @@ def tailing(hub: HubProcess, *arguments: str) -> Iterator[subprocess.Popen[bytes
     """``hub tail``, connected."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hub", "tail", hub.public_url, *arguments],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A child of a job in the background ignores Ctrl-C, if nobody changes that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert process.stderr is not None
         assert process.stderr.readline() == b"hub tail: connected\n"

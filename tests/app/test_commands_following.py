@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import attrs
 import httpx
 import pytest
 import trio
@@ -16,115 +13,13 @@ import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hub.app.commands.endings import STABLE, Backoff, Ending, closed, refused
-from hub.app.commands.envelopes import Envelope, Head, parse_envelope
 from hub.app.commands.following import Follower
-from hub.app.commands.over_websocket import MESSAGE_SIZE, subscribe_commands
-from hub.app.commands.progress import Progress
 from hub.app.commands.tail import PATHS
-from hub.app.compose import Hub
-from hub.app.settings import Settings
-from hub.app.settings.plugins import find_plugins, settings_of
-from hub.app.settings.sections import LimitSettings, ServerSettings
 from hub.core.broker import Broker
 from hub.core.session import Farewell
-from hub.sansio.policies import Policy
+from tests.app.following import Network, Told, open_hub, wait_for
 
-POLICIES = {
-    "plain": Policy(pattern="ev:*", event="tick", lag_limit=0),
-    "small": Policy(pattern="small:*", buffer_count=5),
-    "state": Policy(pattern="state:*", snapshot="last", lag_limit=0),
-}
 transports = pytest.mark.parametrize("transport", list(PATHS))
-
-
-@asynccontextmanager
-async def open_hub() -> AsyncIterator[tuple[Broker, str]]:
-    """A hub within the test, and its public URL."""
-    plugins = find_plugins("hub.transports", own_only=True)
-    hub = Hub(
-        Settings(
-            server=ServerSettings(bind="127.0.0.1:0", admin_bind=""),
-            limits=LimitSettings(connections_per_ip=0, channels_per_connection=200),
-            namespaces=POLICIES,
-            transports={name: settings_of(plugin)() for name, plugin in plugins.items()},
-        ),
-        plugins,
-        {},
-    )
-    async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(hub.run)
-        yield hub.broker, addresses.public
-        hub.start_drain()
-
-
-class Network:
-    """What lies between a client and a hub. Connection i is cut after ``budgets[i]`` bytes of the hub's; the
-    connections after those are good, until ``is_dead``: then nothing comes through."""
-
-    def __init__(self, target: str, budgets: Sequence[int] = ()) -> None:
-        self.budgets = list(budgets)
-        self.connections = 0
-        self.is_dead = False
-        self._port = int(target.rpartition(":")[2])
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[str]:
-        async with trio.open_nursery() as nursery:
-            serve: Any = partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1")
-            listeners: list[trio.SocketListener] = await nursery.start(serve)
-            yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-            nursery.cancel_scope.cancel()
-
-    async def _serve(self, client: trio.SocketStream) -> None:
-        self.connections += 1
-        budget = self.budgets.pop(0) if self.budgets else None
-        try:
-            async with (
-                await trio.open_tcp_stream("127.0.0.1", self._port) as hub,
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(self._copy, client, hub, None)
-                await self._copy(hub, client, budget)
-                nursery.cancel_scope.cancel()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream, budget: int | None) -> None:
-        while budget is None or budget > 0:
-            data = await source.receive_some(65536 if budget is None else min(budget, 65536))
-            if not data:
-                return
-            if budget is not None:
-                budget -= len(data)
-            if not self.is_dead:
-                await sink.send_all(data)
-
-
-@attrs.define
-class Told:
-    """What a follower told and said."""
-
-    events: list[dict[str, Any]] = attrs.field(factory=list)
-    said: list[str] = attrs.field(factory=list)
-
-    def follower(self, *channels: str, **options: Any) -> Follower:
-        return Follower(
-            channels,
-            tell=lambda raw: self.events.append(json.loads(raw)),
-            say=self.said.append,
-            jitter=lambda: 0.5,
-            **options,
-        )
-
-    def data(self, channel: str) -> list[Any]:
-        return [event["data"] for event in self.events if event["channel"] == channel]
-
-
-async def wait_for(is_true: Callable[[], object], seconds: float = 300.0) -> None:
-    with trio.fail_after(seconds):
-        while not is_true():  # noqa: ASYNC110  # what is waited for has no event
-            await trio.sleep(0.1)
 
 
 def run_with_own_clock(test: Callable[[], Awaitable[None]]) -> None:
@@ -256,6 +151,39 @@ async def test_ends_after_count_events(transport: str, autojump_clock: trio.test
         assert told.data("ev:1") == [5, 6, 7]
 
 
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+async def test_the_cursor_of_an_http_transport_is_all_there_is_to_remember(
+    transport: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    told = Told()
+    async with open_hub() as (broker, url):
+        follower = told.follower("ev:1", "state:1", count=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run, partial(PATHS[transport], url))
+            await wait_for(lambda: "connected" in told.said)
+            for number in range(3):
+                broker.publish("state:1", b"%d" % number)
+        assert follower.progress.last_seq == {}
+        assert follower.progress.cursor == await cursor_of(url, "ev:1,state:1")
+
+
+async def test_a_hub_that_answers_polls_at_once_is_not_pressed(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls, get = [], httpx.AsyncClient.get
+
+    async def count(*arguments: Any, **options: Any) -> httpx.Response:
+        polls.append(trio.current_time())
+        return await get(*arguments, **options)
+
+    monkeypatch.setattr(httpx.AsyncClient, "get", count)
+    async with open_hub() as (broker, url):
+        broker.draining.set()  # it waits for nothing any more
+        with trio.move_on_after(30):
+            await Told().follower("ev:1").run(partial(PATHS["poll"], url))
+    assert len(polls) <= 32
+
+
 @transports
 async def test_a_gap_is_told_in_the_stream_and_in_words(
     transport: str, autojump_clock: trio.testing.MockClock
@@ -385,90 +313,3 @@ async def _free_address() -> tuple[str, int]:
     async with listener:
         host, port = listener.socket.getsockname()
         return host, port
-
-
-# --- rules --------------------------------------------------------------------------------------------------
-
-
-def test_backoff_begins_again_after_a_connection_that_was_good() -> None:
-    backoff, lost = Backoff(lambda: 0.25), Ending(reason="lost")
-    waits = [backoff.delay(lost, None) for _ in range(6)]
-    assert waits == [1.25, 2.25, 4.25, 8.25, 16.25, 16.25]
-    assert backoff.delay(lost, 0.0) == 1.25
-
-
-def test_backoff_goes_on_for_a_client_that_is_closed_as_too_slow_again_and_again() -> None:
-    backoff, slow = Backoff(lambda: 0.0), closed(4000, "slow consumer")
-    assert [backoff.delay(slow, 10.0) for _ in range(4)] == [1, 2, 4, 8]
-    assert backoff.delay(slow, STABLE) == 1
-
-
-@pytest.mark.parametrize(
-    "status, is_final", [(400, True), (404, True), (429, False), (503, False), (301, True)]
-)
-def test_an_http_refusal_says_whether_to_come_back(status: int, is_final: bool) -> None:
-    ending = refused(status, {"retry-after": "7"}, b'{"code":40004,"msg":"too many","channel":"x"}')
-    assert (ending.is_final, ending.retry_after) == (is_final, 7.0)
-    assert ending.reason == f"x: too many (40004), HTTP {status}"
-    assert refused(status, {"retry-after": "Wed, 21 Oct"}, b"<html>").retry_after == 0.0
-
-
-names = st.text("abc:_@.", min_size=1, max_size=64)
-
-
-@given(st.lists(names, min_size=1, max_size=200, unique=True), st.booleans(), st.booleans())
-def test_subscribe_commands_are_never_too_large(
-    channels: list[str], has_cursor: bool, has_counted: bool
-) -> None:
-    progress = Progress("c" * 2048 if has_cursor else None)
-    if has_counted:
-        progress.begin({channel: Head(2**50, "mws3mg86sj5") for channel in channels})
-        for channel in channels:
-            progress.take(Envelope(1, "tick", channel, 2**50, 0))
-    commands = subscribe_commands(channels, progress)
-    assert all(len(command) <= MESSAGE_SIZE for command in commands)
-    parsed = [json.loads(command) for command in commands]
-    assert [channel for command in parsed for channel in command["channels"]] == channels
-    assert all(set(command.get("lastSeq", {})) <= set(command["channels"]) for command in parsed)
-
-
-def envelope(event: str, seq: int, data: Any = None) -> Envelope:
-    body = {"v": 1, "event": event, "channel": "a", "seq": seq, "ts": 0, "ok": True, "data": data}
-    return parse_envelope(json.dumps(body).encode())
-
-
-def test_a_notice_does_not_move_the_client_on() -> None:
-    """What heals the loss comes after the notice; a connection that breaks in between must not cost it."""
-    progress = Progress()
-    progress.begin({"a": Head(9, "e")})
-    assert progress.take(envelope("tick", 5))
-    assert progress.take(envelope("backpressure_drop", 9, {"fromSeq": 6, "toSeq": 9, "dropped": 4}))
-    assert progress.last_seq == {"a": {"seq": 5, "epoch": "e"}}
-    assert progress.take(envelope("snapshot", 9))
-    assert progress.last_seq == {"a": {"seq": 9, "epoch": "e"}}
-
-
-def test_numbers_that_begin_again_after_a_gap_are_news() -> None:
-    progress = Progress()
-    progress.begin({"a": Head(9, "e")})
-    assert progress.take(envelope("tick", 9))
-    assert not progress.take(envelope("tick", 9))
-    assert progress.take(envelope("gap", 0, {"reason": "ahead", "fromSeq": 10, "toSeq": None, "epoch": "e"}))
-    assert progress.take(envelope("tick", 1))
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"{", b"[]", b'"x"', b"{}", b"\xff", b'{"v":2,"event":"e","channel":"ev:1","seq":1,"ts":1}',
-        b'{"v":1,"event":"e","channel":"ev:1","seq":"1","ts":1}',
-        b'{"v":1,"event":"gap","channel":"ev:1","seq":1,"ts":1,"data":{}}',
-        b'{"v":1,"event":"subscribed","channel":"system","seq":0,"ts":1,"data":[]}',
-    ],
-)  # fmt: skip
-def test_an_event_that_cannot_be_understood_is_dropped_and_told(raw: bytes) -> None:
-    told = Told()
-    follower = told.follower("ev:1")
-    assert follower.take(raw) is None
-    assert not told.events
-    assert told.said[0].startswith("dropped an event")

@@ -153,7 +153,7 @@ class StaysOpen(SlowLink):
         pass
 
 
-@breaks("^aclose: message 2 of 3: raised EndOfChannel")
+@breaks(r"^aclose: message \d of 3: raised EndOfChannel")
 class ClosesOverItsOwnWords(SlowLink):
     async def aclose(self, code: int, reason: str) -> None:
         self.out.buffer.clear()

@@ -102,7 +102,7 @@ class Follower:
 
     def ended(self, ending: Ending) -> Ending:
         """What the end of the connection means: what the hub said before counts more than what was seen."""
-        return ending
+        return self._farewell or ending
 
     # --- what it means ------------------------------------------------------------------------------------
 
@@ -143,5 +143,7 @@ class Follower:
 
 def _describe_loss(envelope: Envelope) -> str:
     lost = parse_data(envelope, Lost)
-    upto = "" if lost.to_seq is None else f" to {lost.to_seq}"
-    return f"{envelope.channel}: lost {lost.from_seq}{upto} ({lost.reason})"
+    what = f"{lost.from_seq} to {lost.to_seq}"
+    if lost.to_seq is None:
+        what = f"whatever came after {lost.from_seq - 1}"
+    return f"{envelope.channel}: lost {what} ({lost.reason})"

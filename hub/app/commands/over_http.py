@@ -117,9 +117,13 @@ def _refused(response: httpx.Response, body: bytes) -> Ending:
 
 
 def _lost(error: httpx.HTTPError) -> Ending:
-    text = str(error) or type(error).__name__
-    return Ending(
-        reason=f"cannot connect: {text}"
-        if isinstance(error, httpx.ConnectError)
-        else f"connection lost: {text}"
-    )
+    what = "cannot connect" if isinstance(error, httpx.ConnectError) else "connection lost"
+    return Ending(reason=f"{what}: {_describe(error)}")
+
+
+def _describe(error: BaseException) -> str:
+    """The first words in the chain of causes: for TLS, httpx has none of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__ if cause is None else str(cause)

@@ -32,7 +32,9 @@ async def follow_websocket(base: str, follower: Follower) -> Ending:
             stream = await _open_stream(base)
     except trio.TooSlowError:
         return Ending(reason="cannot connect: no answer")
-    except (OSError, trio.BrokenResourceError) as error:
+    except OSError as error:
+        return Ending(reason=f"cannot connect: {error}")
+    except trio.BrokenResourceError as error:  # TLS; Trio's words are in the cause
         return Ending(reason=f"cannot connect: {error.__cause__ or error}")
     try:
         return follower.ended(

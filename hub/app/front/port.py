@@ -65,6 +65,7 @@ class Port:
         self._direct: dict[tuple[str, str], DirectHandler] = {}
         self._upgrades: dict[str, UpgradeHandler] = {}
         self._admission = Admission(total=settings.connections, per_address=settings.connections_per_address)
+        self._fallbacks = Admission(total=settings.connections, per_address=settings.connections_per_address)
         self._pending = Admission(total=0, per_address=settings.pending_per_address)
         self._config = make_config(keep_alive=settings.keep_alive, head_size=settings.head_size)
         self._context = WorkerContext(None)
@@ -73,10 +74,18 @@ class Port:
 
     # --- mounting -----------------------------------------------------------------------------------------
 
-    def mount_http(self, method: str, path: str, handler: HttpHandler, *, is_stream: bool = False) -> None:
-        """``path`` may end in ``/*``. ``is_stream``: the answer is endless and counts as a connection."""
+    def mount_http(
+        self,
+        method: str,
+        path: str,
+        handler: HttpHandler,
+        *,
+        is_stream: bool = False,
+        is_fallback: bool = False,
+    ) -> None:
+        """See ``hub.core.contracts.Mounts``."""
         if is_stream:
-            handler = self._admitting(handler)
+            handler = self._admitting(handler, self._fallbacks if is_fallback else self._admission)
         self._handlers.setdefault(path, {})[method] = handler
 
     def mount_direct(self, method: str, path: str, handler: DirectHandler) -> None:
@@ -87,10 +96,10 @@ class Port:
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:
         self._upgrades[path] = handler
 
-    def _admitting(self, handler: HttpHandler) -> HttpHandler:
+    def _admitting(self, handler: HttpHandler, admission: Admission) -> HttpHandler:
         async def admitted(exchange: StreamingExchange) -> None:
             self._check_not_draining()
-            with self._admission.admit(exchange.request.peer):
+            with admission.admit(exchange.request.peer):
                 await handler(exchange)
 
         return admitted
@@ -181,7 +190,7 @@ class Port:
     async def _open_stream(self, raw: trio.SocketStream) -> PeerStream | None:
         if self._settings.tls is None:
             return PlainPeerStream(raw)
-        stream = trio.SSLStream(raw, self._settings.tls, server_side=True, https_compatible=True)
+        stream = trio.SSLStream(raw, self._settings.tls, server_side=True)
         with trio.move_on_after(self._settings.first_byte_timeout):
             try:
                 await stream.do_handshake()
@@ -289,9 +298,9 @@ class Port:
     def _response_headers(self, request: Request) -> Mapping[str, str]:
         origins = self._settings.cors_origins
         origin = request.headers.get("origin")
-        if not origins or origin is None:
+        if not origins:
             return {}
-        if "*" not in origins and origin not in origins:
+        if origin is None or ("*" not in origins and origin not in origins):
             return {"vary": "origin"}
         return {
             "vary": "origin",

@@ -14,6 +14,8 @@ import trio.abc
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
 
+_STREAM_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
+
 
 class PeerStream(trio.abc.Stream):
     """A stream with one writer at a time, that remembers when it last heard of its peer.
@@ -33,6 +35,7 @@ class PeerStream(trio.abc.Stream):
         self._is_reserved = False
         self._turns = trio.lowlevel.ParkingLot()
         self._is_closed = False
+        self._receiving = trio.CancelScope()
 
     def unread(self, data: bytes) -> None:
         """``data`` comes again from the next ``receive_some``."""
@@ -43,9 +46,14 @@ class PeerStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             data, self._unread = self._unread, b""
             return data
-        received = bytes(await self._stream.receive_some(max_bytes))
-        self.last_heard = trio.current_time()
-        return received
+        if self._is_closed:
+            await trio.lowlevel.checkpoint()
+            return b""
+        with trio.CancelScope() as self._receiving:
+            received = bytes(await self._stream.receive_some(max_bytes))
+            self.last_heard = trio.current_time()
+            return received
+        return b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._reserve()
@@ -64,11 +72,20 @@ class PeerStream(trio.abc.Stream):
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            # Not SocketStream.send_eof(), which must not meet a send that is still waiting.
+            # Whoever still reads is to go, also where the peer does not.
+            self._receiving.cancel()
             if isinstance(self._stream, trio.SocketStream):
+                # Not SocketStream.send_eof(), which must not meet a send that is still waiting.
                 with contextlib.suppress(OSError):
                     self.socket.shutdown(trio.socket.SHUT_WR)
+            else:
+                await self._end_tls(self._stream)
         await trio.lowlevel.checkpoint()
+
+    async def _end_tls(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        """Tells the peer that this is the end (close_notify), and closes the socket: TLS has no other half."""
+        with trio.move_on_after(LINGER_SECONDS, shield=True), contextlib.suppress(*_STREAM_ERRORS):
+            await stream.aclose()
 
     async def close_for_good(self) -> None:
         """Ends our half, listens on for a moment, and closes the socket."""
@@ -79,7 +96,7 @@ class PeerStream(trio.abc.Stream):
                 left = LINGER_BYTES
                 while left > 0 and (data := await self._stream.receive_some()):
                     left -= len(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+        except _STREAM_ERRORS:
             pass
         finally:
             await trio.aclose_forcefully(self._stream)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, libversion
 
 from hub.sources.kafka.pacing import Quiet
 from hub.sources.kafka.settings import KafkaSettings
@@ -27,14 +27,15 @@ _DEFAULTS: dict[str, Any] = {
     "socket.timeout.ms": "10000",
     "socket.connection.setup.timeout.ms": "10000",
     "reconnect.backoff.max.ms": "2000",
-    # The default forgets all brokers when none answers, and then tries anew each 50 ms, with a line of log and
-    # an error each time (librdkafka 2.16).
-    "metadata.recovery.strategy": "none",
     # A full queue is looked at again only after a second by default.
     "fetch.queue.backoff.ms": "20",
     "queued.max.messages.kbytes": "16384",
     "log.connection.close": "false",
 }
+if libversion()[1] >= 0x020C0000:
+    # From 2.12 on the default is to forget all brokers when none answers, and then to try anew each 50 ms, with
+    # a line of log and an error each time.
+    _DEFAULTS["metadata.recovery.strategy"] = "none"
 
 
 class PropertyRefused(ValueError):
