@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, libversion
+from confluent_kafka import Consumer, KafkaException
 
 from hub.sources.kafka.pacing import Quiet
 from hub.sources.kafka.settings import KafkaSettings
@@ -27,15 +28,32 @@ _DEFAULTS: dict[str, Any] = {
     "socket.timeout.ms": "10000",
     "socket.connection.setup.timeout.ms": "10000",
     "reconnect.backoff.max.ms": "2000",
+    # The default forgets all brokers when none answers, and then tries anew each 50 ms, with a line of log and
+    # an error each time (librdkafka 2.16).
+    "metadata.recovery.strategy": "none",
     # A full queue is looked at again only after a second by default.
     "fetch.queue.backoff.ms": "20",
     "queued.max.messages.kbytes": "16384",
     "log.connection.close": "false",
 }
-if libversion()[1] >= 0x020C0000:
-    # From 2.12 on the default is to forget all brokers when none answers, and then to try anew each 50 ms, with
-    # a line of log and an error each time.
-    _DEFAULTS["metadata.recovery.strategy"] = "none"
+
+
+#: mallopt's number for: fill memory on malloc with the complement of a byte (malloc.h of glibc).
+_M_PERTURB = -6
+
+
+def clear_new_memory() -> None:
+    """Makes glibc's malloc hand out zeros in this process, because librdkafka 2.5 to 2.16.1 reads what it never wrote.
+
+    While a broker starts or stops, its answer to a fetch may name leader -1 for some partitions. librdkafka
+    counts them but does not fill them in, and takes what is in the memory for numbers of partitions, leaders
+    and epochs: three of twenty restarts of a broker with 576 partitions ended the process
+    (``rd_kafka_metadata_update_op``), others left a partition unread (``hub.sources.kafka.stall``). Zeros are
+    harmless: they name an epoch that is never newer than the known one. Without glibc nothing happens here.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_PERTURB, 0xFF)
 
 
 class PropertyRefused(ValueError):
@@ -47,6 +65,7 @@ def make_consumer(settings: KafkaSettings, own: Mapping[str, Any], log: LibraryL
 
     Lines for ``log`` arrive while records are polled. Without a log there are none.
     """
+    clear_new_memory()
     properties = _DEFAULTS | dict(settings.client) | {"bootstrap.servers": settings.bootstrap_servers, **own}
     try:
         if log is None:
