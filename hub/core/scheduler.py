@@ -124,6 +124,9 @@ class Walk:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             writer.broken()
             return True
+        except Exception:
+            writer.fail()
+            return True
         if taken != len(data):
             writer.account_slices(due, slices, taken)
             return True

@@ -14,6 +14,7 @@ anything else is written.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,6 +27,8 @@ from hub.core.pieces import Gatherer, Piece
 from hub.core.statistics import Counts
 from hub.core.subscription import Subscription
 from hub.sansio.encodings import Encoding
+
+logger = logging.getLogger(__name__)
 
 #: A ``send`` of a link without a fast path that took longer than this waited for the client, in seconds.
 PROMPT = 0.05
@@ -90,6 +93,11 @@ class Writer:
         """The session ends: nothing is written any more, whoever comes by."""
         self.nursery = self.try_send = None
 
+    def fail(self) -> None:
+        """The link raised what no link may: its author's fault, which must not cost more than this session."""
+        logger.exception("link failed", extra={"transport": self.transport})
+        self.broken()
+
     def flush(self) -> None:
         """Writes what is due, as far as the link takes it at once; the pump does the rest."""
         if not self.is_pumping and self._is_due():
@@ -114,6 +122,9 @@ class Writer:
             is_full = self._write(self.try_send, subscriptions)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken()
+            return
+        except Exception:
+            self.fail()
             return
         if is_full or self._is_due():
             self._start_pump()
@@ -161,6 +172,8 @@ class Writer:
                 await trio.lowlevel.checkpoint()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken()
+        except Exception:
+            self.fail()
         # Not in a finally: a pump that was cancelled may have cut a message, after which nothing must be written.
         self.is_pumping = False
         self._progress.set()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import pytest
-
 from hub.sansio.encodings import ServerSentEvents, WebSocketFrames
 from hub.sansio.stream_v2 import StreamV2Cbor
 from hub.testing import check_transport
@@ -29,9 +27,6 @@ async def test_websocket_without_a_fast_path() -> None:
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="StreamingLink.aclose cannot be cancelled: hypercorn shields the last chunk"
-)
 async def test_server_sent_events() -> None:
     framing = ServerSentEvents(chunked=True, retry_ms=2000)
     await check_transport(links.open_sse_over_loopback, framing=framing)

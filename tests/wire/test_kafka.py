@@ -44,7 +44,8 @@ Received = dict[str, list[tuple[int, int]]]
 
 @pytest.fixture
 def hub(kafka_broker: KafkaBroker) -> Iterator[HubProcess]:
-    kafka_broker.create_topics([*TOPICS, "hub.events"], 64)
+    there = kafka_broker.admin().list_topics(timeout=30).topics  # the documents' tests use some of them too
+    kafka_broker.create_topics([topic for topic in (*TOPICS, "hub.events") if topic not in there], 64)
     with running_hub(CONFIG, f"sources.kafka.bootstrap_servers={kafka_broker.bootstrap}") as hub:
         yield hub
 

@@ -248,4 +248,6 @@ class StreamingLink:
         raise trio.EndOfChannel
 
     async def aclose(self, code: int, reason: str) -> None:
+        # hypercorn 0.18 shields the last chunk without a deadline, so it is sent only when there is room for it.
+        await self._stream.wait_send_all_might_not_block()
         await self._exchange.end_stream()
