@@ -77,6 +77,7 @@ NEEDS: dict[str, Program | NodePackages] = {
     "node packages": NodePackages("JavaScript clients"),
     "chromium": Program(("chromium", "chromium-browser", "google-chrome"), ("chromium",), "a real browser"),
     "chromedriver": Program(("chromedriver",), ("chromium-driver",), "driving the browser from Python"),
+    "slowhttptest": Program(("slowhttptest",), ("slowhttptest",), "slow clients", (), "-h"),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import threading
 import time
@@ -171,7 +170,7 @@ def test_a_bystander_misses_nothing(attacked: HubProcess, attack: Attack) -> Non
     run_attack(attacked, attack, threads=4)
 
 
-@pytest.mark.skipif(shutil.which("slowhttptest") is None, reason="slowhttptest is not installed")
+@pytest.mark.needs("slowhttptest")
 @pytest.mark.parametrize("mode", [["-H"], ["-B"], ["-X"]], ids=["slow heads", "slow bodies", "slow reading"])
 def test_slowhttptest(attacked: HubProcess, mode: list[str]) -> None:
     url = (
