@@ -17,7 +17,7 @@ import trio
 from hub.core.broker import Broker
 from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.core.identity import ANONYMOUS
+from hub.sansio.identity import ANONYMOUS
 from hub.core.reading import Reading, read_channels
 from hub.sansio.commands import seen_from_cursor
 from hub.sansio.cursor import decode_cursor, encode_cursor

@@ -15,7 +15,7 @@ import trio
 
 from hub.core.channel import Channel
 from hub.core.contracts import Link
-from hub.core.identity import ANONYMOUS, Identity
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.numbering import MemoryNumbering, Numbering
 from hub.core.registry import Registry, RegistryLimits
 from hub.core.scheduler import Scheduler

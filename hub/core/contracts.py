@@ -13,6 +13,8 @@ import attrs
 import trio
 import trio.abc
 
+from hub.sansio.errors import RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.publication import Position
 
 
@@ -33,6 +35,34 @@ class Publish(Protocol):
         """``data`` is compact JSON; ``ts`` Unix milliseconds (None: now); ``kind`` "snapshot" or "delta";
         ``user`` the owner of a private channel. Raises PublishRefused."""
         ...
+
+
+# --- who clients are ---------------------------------------------------------------------------------------
+
+
+class Authenticator(Protocol):
+    """Tells who a client is, by its credentials."""
+
+    async def identify(self, request: Request) -> Identity:
+        """ANONYMOUS where the request has no credentials. Raises RequestRefused (40100, 40101) where they are not
+        valid, (50001) where that cannot be found out now."""
+        ...
+
+    async def verify_token(self, token: str) -> Identity:
+        """Who a token's bearer is. Raises RequestRefused like ``identify``."""
+        ...
+
+
+class SnapshotProvider(Protocol):
+    """Gives the first state of a channel that the hub has not seen the beginning of."""
+
+    async def fetch(self, url: str) -> bytes:
+        """The state as compact JSON. Raises SnapshotUnavailable; the caller holds the clock."""
+        ...
+
+
+class SnapshotUnavailable(Exception):
+    """The back end's fault: it did not give the state."""
 
 
 # --- sources ---------------------------------------------------------------------------------------------
@@ -121,7 +151,12 @@ class Audible(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """The head of an HTTP request, already checked for form. Header names are lower case."""
+    """The head of an HTTP request, already checked for form. Header names are lower case.
+
+    ``peer`` is the client's address, also where trusted proxies stand in between. ``identity`` is who the request's
+    credentials say; where they say nothing valid, ``refusal`` says why. Only a WebSocket's handler sees such a
+    request, so that it can tell the client by a close code; over HTTP it is answered before.
+    """
 
     method: str
     path: str
@@ -129,6 +164,8 @@ class Request:
     headers: Mapping[str, str]
     peer: str
     http_version: str = "1.1"
+    identity: Identity = ANONYMOUS
+    refusal: RequestRefused | None = None
 
 
 class Exchange(Protocol):

@@ -10,7 +10,7 @@ import attrs
 
 from hub.core.broker import Broker
 from hub.core.contracts import Request
-from hub.core.identity import ANONYMOUS, Identity
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio import strict_json
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor

@@ -8,7 +8,7 @@ import attrs
 
 from hub.core.broker import Broker
 from hub.core.channel import Channel
-from hub.core.identity import Identity
+from hub.sansio.identity import Identity
 from hub.sansio.commands import SeenPosition
 from hub.sansio.encodings import Encoding
 from hub.sansio.log import Gap

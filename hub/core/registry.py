@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from hub.core.channel import Channel
-from hub.core.identity import Identity
+from hub.sansio.identity import Identity
 from hub.core.numbering import Numbering
 from hub.core.subscription import Subscription
 from hub.sansio.errors import ErrorCode, RequestRefused

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from hub.core.contracts import Audible, Link
-from hub.core.identity import Identity
+from hub.sansio.identity import Identity
 from hub.core.subscription import Subscription
 from hub.core.writer import Writer
 from hub.sansio.commands import ChannelState, Command, Ping, Subscribe, Subscribed, Unsubscribe

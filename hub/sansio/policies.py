@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, get_args
 
 import attrs
 
 from hub.sansio.options import Seconds, Size, option
+
+Snapshot = Literal["none", "last", "book", "top", "trades", "orders", "balances"]
+Payload = Literal["any", "ticker", "orderbook", "trades", "kline", "bbo", "order", "fill", "balance"]
+
+
+def check_allowed(who: str) -> None:
+    """Raises ValueError unless ``who`` names a group of clients."""
+    if not re.fullmatch(r"anyone|authenticated|(user|tier|role):.+", who):
+        raise ValueError('expected "anyone", "authenticated", "user:ID", "tier:NAME" or "role:NAME"')
 
 
 @attrs.frozen(kw_only=True)
@@ -21,8 +31,47 @@ class Policy:
     event: str = option(
         "message", doc="event name in the live envelope, where a publication has none of its own"
     )
-    snapshot: Literal["none", "last"] = option(
-        "none", doc="what a subscriber gets first: nothing, or the newest value", choices=("none", "last")
+    allow: tuple[str, ...] = option(
+        (),
+        doc='who may have it: "anyone", "authenticated", "user:ID", "tier:NAME", "role:NAME"; any of them will do; '
+        'empty: anyone, or where private: authenticated',
+        check=check_allowed,
+    )
+    snapshot: Snapshot = option(
+        "none",
+        doc="what a subscriber gets first: nothing, the newest value, the order book, the best {depth} levels of the "
+        "book it is derived from, the newest trades, the open orders, all balances",
+        choices=get_args(Snapshot),
+    )
+    payload: Payload = option(
+        "any",
+        doc="what a payload must be (channels.md); a field of the wrong type is refused",
+        choices=get_args(Payload),
+    )
+    payload_complete: bool = option(False, doc="a payload that lacks a field is refused too")
+    pace: Seconds = option(
+        Seconds(0.0),
+        doc="a frame at most this often, the newest wins (but a closing candle is always sent); 0: every event",
+        at_least=0.0,
+    )
+    derived_from: str = option(
+        "", doc='the channel that the hub derives this one from, with the holes of pattern: "orderbook@{market}"'
+    )
+    parts: str = option(
+        "",
+        doc="each publication is also one of this channel of the same owner, with holes for fields of the payload: "
+        '"orders@{market}"; who has both gets it there',
+    )
+    provider: str = option(
+        "",
+        doc="URL that gives the first state, as a GET with {user} and {channel} and the pattern's holes filled in; "
+        "empty: the first state is what was published",
+    )
+    max_levels: int = option(
+        10_000, doc="levels a side of an order book; the farthest are cut", unit="levels", at_least=1
+    )
+    starts_empty: bool = option(
+        False, doc="an order book begins empty, rather than unknown until its first snapshot"
     )
     on_lag: Literal["drop", "latest", "snapshot", "close"] = option(
         "drop",

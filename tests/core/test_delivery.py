@@ -21,7 +21,7 @@ from hub.core import channel as channel_module
 from hub.core import pieces as pieces_module
 from hub.core import scheduler as scheduler_module
 from hub.core.broker import Broker, BrokerLimits
-from hub.core.identity import ANONYMOUS
+from hub.sansio.identity import ANONYMOUS
 from hub.core.reading import read_channels
 from hub.core.registry import RegistryLimits
 from hub.sansio.commands import SeenPosition, seen_from_cursor

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hub.core.broker import Broker, BrokerLimits
 from hub.core.contracts import Request
 from hub.core.http_query import MAX_FIELDS, ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.core.identity import Identity
+from hub.sansio.identity import Identity
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import ErrorCode, RequestRefused

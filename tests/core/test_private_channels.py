@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from hub.core.broker import Broker
-from hub.core.identity import ANONYMOUS, Identity
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.reading import read_channels
 from hub.sansio.commands import SeenPosition
 from hub.sansio.encodings import Bare, Encoding, ServerSentEvents, WebSocketFrames

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from hub.core.broker import Broker, BrokerLimits
-from hub.core.identity import ANONYMOUS, Identity
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.registry import RegistryLimits
 from hub.sansio.errors import ErrorCode, PublishRefused, RequestRefused
 from hub.sansio.names import Namespaces
