@@ -15,15 +15,18 @@ import msgspec
 import trio
 
 from hub.core.broker import Broker
+from hub.core.channel import Channel
 from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.sansio.identity import ANONYMOUS
+from hub.sansio.identity import Identity
 from hub.core.reading import Reading, read_channels
+from hub.sansio.access import is_open_to_anyone
 from hub.sansio.commands import seen_from_cursor
 from hub.sansio.cursor import decode_cursor, encode_cursor
 from hub.sansio.encodings import Bare, Encoding
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.live import LiveEnvelope
+from hub.sansio.names import Match
 from hub.sansio.options import Seconds, Size, option
 from hub.sansio.stream_v2 import StreamV2Json
 
@@ -75,7 +78,9 @@ class LongPollTransport:
     async def _poll(self, broker: Broker, exchange: StreamingExchange) -> None:
         query = parse_channel_query(exchange.request, broker)
         wait = _parse_wait(query.fields.get("wait"), self._settings)
-        reading = self._read(broker, query)
+        identity = exchange.request.identity
+        await broker.prepare(query.channels, identity)
+        reading = self._read(broker, identity, query)
         if reading.is_empty and query.is_resumed and wait > 0:
             reading = await self._wait_for_news(broker, exchange, query, reading, wait)
         body = b'{"cursor":%b,"events":[%b]}' % (
@@ -84,10 +89,10 @@ class LongPollTransport:
         )
         await _respond(exchange, body, cache="no-store" if reading.messages else "no-cache")
 
-    def _read(self, broker: Broker, query: ChannelQuery) -> Reading:
+    def _read(self, broker: Broker, identity: Identity, query: ChannelQuery) -> Reading:
         return read_channels(
             broker,
-            ANONYMOUS,
+            identity,
             query.channels,
             query.seen,
             self._encodings[query.format],
@@ -100,15 +105,16 @@ class LongPollTransport:
     ) -> Reading:
         # What was seen of channels that the cursor did not know is settled by now, or their news would be lost.
         query = attrs.evolve(query, seen=seen_from_cursor(reading.positions))
+        identity = exchange.request.identity
         has_left = False
 
         async def read() -> None:
             nonlocal reading
-            async with broker.waiting_for_news(query.channels, ANONYMOUS) as news:
-                reading = self._read(broker, query)
+            async with broker.waiting_for_news(query.channels, identity) as news:
+                reading = self._read(broker, identity, query)
                 while reading.is_empty and not broker.draining.is_set():
                     await news.wait()
-                    reading = self._read(broker, query)
+                    reading = self._read(broker, identity, query)
             nursery.cancel_scope.cancel()
 
         async def leave() -> None:
@@ -130,7 +136,9 @@ class LongPollTransport:
     async def _snapshot(self, broker: Broker, exchange: StreamingExchange) -> None:
         parse_fields(exchange.request)
         name = exchange.request.path.removeprefix("/snapshot/")
-        channel = broker.registry.open(name, ANONYMOUS)
+        identity = exchange.request.identity
+        await broker.prepare((name,), identity)
+        channel = broker.open(name, identity)
         try:
             if not channel.has_snapshots:
                 raise RequestRefused(
@@ -147,7 +155,7 @@ class LongPollTransport:
             )
         finally:
             broker.registry.leave_unused(channel)
-        await _respond(exchange, body, cache="max-age=1")
+        await _respond(exchange, body, cache=_cache_of(channel))
 
     # --- /history -----------------------------------------------------------------------------------------
 
@@ -156,7 +164,7 @@ class LongPollTransport:
         encoding = self._encodings[parse_format(fields)]
         name = exchange.request.path.removeprefix("/history/")
         limit = min(_parse_number("limit", fields.get("limit"), 100, minimum=1), self._settings.max_events)
-        channel = broker.registry.open(name, ANONYMOUS)
+        channel = broker.open(name, exchange.request.identity)
         try:
             log = channel.log
             after = _parse_after(fields.get("after"), name, log.epoch, broker.limits.cursor_size)
@@ -174,6 +182,13 @@ class LongPollTransport:
         finally:
             broker.registry.leave_unused(channel)
         await _respond(exchange, body, cache="no-cache")
+
+
+def _cache_of(channel: Channel) -> str:
+    """A state is good for as long as the channel's pace, but at least a second; another user's is nobody's."""
+    if not is_open_to_anyone(Match(channel.policy, channel.holes)):
+        return "private, no-cache"
+    return f"max-age={max(1, int(channel.policy.pace))}"
 
 
 async def _respond(exchange: StreamingExchange, body: bytes, *, cache: str) -> None:

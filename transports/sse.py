@@ -57,8 +57,13 @@ class SseTransport:
     async def _serve_peer(self, broker: Broker, exchange: StreamingExchange) -> None:
         # The header wins: the browser repeats the URL, and with it the cursor it began with.
         query = parse_channel_query(exchange.request, broker, last_event_id=True)
+        identity = exchange.request.identity
+        broker.check_user_connections(identity)
+        await broker.prepare(query.channels, identity)
         encoding = self._encodings[query.format, exchange.is_chunked]
         assert isinstance(encoding.framing, ServerSentEvents)
         keepalive = (encoding.framing.comment(), float(self._settings.comment_interval))
         link = await exchange.open_stream(_HEADERS, keepalive=keepalive)
-        await broker.serve_session(link, encoding, transport="sse", channels=query.channels, seen=query.seen)
+        await broker.serve_session(
+            link, encoding, transport="sse", identity=identity, channels=query.channels, seen=query.seen
+        )

@@ -12,7 +12,7 @@ import trio
 
 from hub import __version__
 from hub.app import logs
-from hub.app.commands import base_url, positive, publish_event, tail
+from hub.app.commands import add_keys_command, base_url, positive, publish_event, tail
 from hub.app.compose import Hub, PluginFailed
 from hub.app.settings import ConfigurationError, Settings, load
 from hub.app.settings.plugins import find_plugins
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     tailing.add_argument("--cursor", help="go on from here")
     tailing.add_argument("--count", type=positive, metavar="N", help="end after N events")
     tailing.set_defaults(run=tail)
+
+    add_keys_command(commands, _load)
     return parser
 
 

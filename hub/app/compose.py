@@ -23,9 +23,11 @@ from hub.app.front.port import Port, PortSettings
 from hub.app.metrics import HubCollector, make_registry
 from hub.app.page import mount_page
 from hub.app.settings import ConfigurationError, Settings
-from hub.core.broker import Broker, BrokerLimits
+from hub.auth import AuthConfigurationError, HubAuthenticator
+from hub.core.broker import Broker, BrokerLimits, ExpiryRules
 from hub.core.contracts import Source, SourceStatistics, Transport
 from hub.core.registry import RegistryLimits
+from hub.providers import ChannelStates, HttpSnapshots
 from hub.sansio.drops import SlowRules
 from hub.sansio.names import Namespaces
 
@@ -58,7 +60,16 @@ class Hub:
     ) -> None:
         self._settings = settings
         server = settings.server
-        self.broker = Broker(_namespaces(settings), node=server.node, limits=_broker_limits(settings))
+        self._authenticator = _authenticator(settings)
+        self._provider = HttpSnapshots(settings.provider)
+        self.broker = Broker(
+            _namespaces(settings),
+            node=server.node,
+            limits=_broker_limits(settings),
+            tiers=settings.tiers,
+            authenticator=self._authenticator,
+            fetch_state=ChannelStates(self._provider).fetch,
+        )
         self._transports: list[Transport] = [
             transports[name](section) for name, section in settings.transports.items()
         ]
@@ -99,6 +110,7 @@ class Hub:
             _url(admin[0], is_tls=False) if admin else None,
         )
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._authenticator.run)
             await nursery.start(self.broker.run)
             for transport in self._transports:
                 serve = partial(transport.serve, self.broker, self._public)
@@ -216,11 +228,16 @@ def _namespaces(settings: Settings) -> Namespaces:
 def _broker_limits(settings: Settings) -> BrokerLimits:
     limits = settings.limits
     return BrokerLimits(
-        channels_per_connection=limits.channels_per_connection,
         params=limits.params,
         cursor_size=limits.cursor_size,
         write_deadline=limits.write_deadline,
         idle_timeout=limits.idle_timeout,
+        first_state_timeout=settings.provider.timeout,
+        expiry=ExpiryRules(
+            warning=settings.auth.expiry_warning,
+            grace=settings.auth.expiry_grace,
+            closes=settings.auth.on_expiry == "close",
+        ),
         slow=SlowRules(
             warn_dropped=limits.slow_warn_dropped,
             warn_window=limits.slow_warn_window,
@@ -229,7 +246,10 @@ def _broker_limits(settings: Settings) -> BrokerLimits:
             close_deadline=limits.slow_close_deadline,
         ),
         registry=RegistryLimits(
-            channels=limits.channels_total, buffered_bytes=limits.buffers_total, idle=limits.channel_idle
+            channels=limits.channels_total,
+            buffered_bytes=limits.buffers_total,
+            book_bytes=limits.books_total,
+            idle=limits.channel_idle,
         ),
     )
 
@@ -252,6 +272,13 @@ def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public:
         key_hash="" if is_public else server.admin_key_hash,
         tls=tls,
     )
+
+
+def _authenticator(settings: Settings) -> HubAuthenticator:
+    try:
+        return HubAuthenticator(settings.auth)
+    except AuthConfigurationError as error:
+        raise ConfigurationError([str(error)]) from None
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

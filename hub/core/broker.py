@@ -7,14 +7,17 @@ import random
 import string
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from hub.core.channel import Channel
-from hub.core.contracts import Link
+from hub.core.contracts import Authenticator, Link
+from hub.core.fair_use import Usage
+from hub.core.first_states import FetchState, FirstStates
+from hub.core.intake import Intake
 from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.numbering import MemoryNumbering, Numbering
 from hub.core.registry import Registry, RegistryLimits
@@ -27,24 +30,36 @@ from hub.sansio.encodings import Encoding
 from hub.sansio.errors import CloseCode, ErrorCode, PublishRefused, RequestRefused
 from hub.sansio.names import Namespaces
 from hub.sansio.protocol import Limits, Welcome
-from hub.sansio.publication import Position, Publication, check_event_name
+from hub.sansio.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
-_KINDS = (None, "snapshot", "delta")
+
+@attrs.frozen(kw_only=True)
+class ExpiryRules:
+    """When clients are told that their credentials end, and whether, and how long after, they must go. Seconds."""
+
+    warning: float = 60.0
+    grace: float = 30.0
+    closes: bool = True
 
 
 @attrs.frozen(kw_only=True)
 class BrokerLimits:
     """Bounds of what clients may ask and how slow they may be; 0 means no bound. Times are in seconds."""
 
-    channels_per_connection: int = 50
     params: int = 200
     cursor_size: int = 2048
     write_deadline: float = 60.0
     idle_timeout: float = 60.0
+    first_state_timeout: float = 5.0
+    expiry: ExpiryRules = attrs.field(factory=ExpiryRules)
     slow: SlowRules = attrs.field(factory=SlowRules)
     registry: RegistryLimits = attrs.field(factory=RegistryLimits)
+
+
+#: When a client that has too many connections may try again.
+RETRY_AFTER_MS = 30_000
 
 
 def wall_clock_ms() -> int:
@@ -87,6 +102,9 @@ class Broker:
         *,
         node: str = "n1",
         limits: BrokerLimits | None = None,
+        tiers: Tiers | None = None,
+        authenticator: Authenticator | None = None,
+        fetch_state: FetchState | None = None,
         numbering: Numbering | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
@@ -95,8 +113,17 @@ class Broker:
         self.protocol_limits = Limits(params=self.limits.params, cursor_size=self.limits.cursor_size)
         self.now_ms = now_ms
         self.counts = Counts()
-        self.registry = Registry(namespaces, numbering or MemoryNumbering(now_ms()), self.limits.registry)
+        self.tiers = tiers or Tiers()
+        self.usage = Usage()
+        self.registry = Registry(
+            namespaces, numbering or MemoryNumbering(now_ms()), self.limits.registry, now_ms
+        )
         self.scheduler = Scheduler(self.counts, now_ms)
+        self.intake = Intake(self.registry, self.scheduler, self.counts, now_ms)
+        #: How sources publish (``contracts.Publish``).
+        self.publish = self.intake.publish
+        self.first_states = FirstStates(self.registry, fetch_state, self.limits.first_state_timeout)
+        self._authenticator = authenticator
         self.sessions: dict[str, Session] = {}
         self.draining = trio.Event()
         self.polls: set[News] = set()
@@ -104,60 +131,11 @@ class Broker:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Delivers and keeps time until cancelled."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.first_states.run)
             nursery.start_soon(self.scheduler.run)
+            nursery.start_soon(self.intake.run)
             nursery.start_soon(self._keep_time)
             task_status.started()
-
-    # --- publishers ---------------------------------------------------------------------------------------
-
-    def publish(
-        self,
-        channel: str,
-        data: bytes,
-        *,
-        ts: int | None = None,
-        event: str | None = None,
-        kind: str | None = None,
-        user: str | None = None,
-        last_update_id: int | None = None,
-    ) -> Position:
-        """Gives the event the next number of its channel, and goes on. See ``contracts.Publish``."""
-        target = self.registry.find(channel, user) or self._open_to_publish(channel, user)
-        if event is not None:
-            try:
-                check_event_name(event)
-            except ValueError as error:
-                raise self._refusal(ErrorCode.INVALID_REQUEST, str(error)) from None
-        if kind not in _KINDS:
-            raise self._refusal(ErrorCode.INVALID_REQUEST, "type must be snapshot or delta")
-        log = target.log
-        before = log.size
-        target.append(
-            Publication(
-                log.head_seq + 1,
-                data,
-                ts=self.now_ms() if ts is None else ts,
-                stored_at=trio.current_time(),
-                event=event or target.policy.event,
-                kind=kind,
-                last_update_id=last_update_id,
-            )
-        )
-        self.counts.published += 1
-        self.counts.published_bytes += len(data)
-        self.registry.grew(log.size - before)
-        self.scheduler.mark(target)
-        return log.position
-
-    def _open_to_publish(self, name: str, user: str | None) -> Channel:
-        try:
-            return self.registry.open_to_publish(name, user)
-        except RequestRefused as refusal:
-            raise self._refusal(refusal.code, refusal.msg) from None
-
-    def _refusal(self, code: ErrorCode, msg: str) -> PublishRefused:
-        self.counts.publish_refused += 1
-        return PublishRefused(code, msg)
 
     # --- clients ------------------------------------------------------------------------------------------
 
@@ -166,6 +144,32 @@ class Broker:
         unique = "".join(random.choices(string.hexdigits[:16], k=6))  # not a secret
         return f"c_{self.node}_{time.time_ns()}_{unique}"
 
+    def open(self, name: str, identity: Identity) -> Channel:
+        """The channel as ``identity`` sees it, up to date. Raises RequestRefused where there is none for it."""
+        channel = self.registry.open(name, identity)
+        self.intake.refresh(channel)
+        return channel
+
+    async def verify_token(self, token: str) -> Identity:
+        """Who a token's bearer is. Raises RequestRefused (40100, 40101)."""
+        if self._authenticator is None:
+            raise RequestRefused(ErrorCode.UNAUTHENTICATED, "this hub takes no tokens")
+        return await self._authenticator.verify_token(token)
+
+    async def prepare(self, names: Iterable[str], identity: Identity) -> None:
+        """Has the states of channels brought whose beginning the hub has not seen. Raises RequestRefused (50000)
+        where one cannot be had now."""
+        if lacking := self.first_states.lacking(names, identity):
+            for refusal in (await self.first_states.prepare(lacking)).values():
+                raise refusal
+
+    def check_user_connections(self, identity: Identity) -> None:
+        """Raises RequestRefused (40004) where ``identity`` has as many connections as its tier allows."""
+        limit = self.tiers.find(identity.tier).connections_per_user
+        if identity.user is not None and 0 < limit <= self.usage.connections[identity.user]:
+            self.counts.rate_limited["connections_per_user"] += 1
+            raise RequestRefused(ErrorCode.RATE_LIMITED, f"at most {limit} connections per user")
+
     async def serve_session(
         self,
         link: Link,
@@ -173,13 +177,15 @@ class Broker:
         *,
         transport: str,
         identity: Identity = ANONYMOUS,
+        refusal: RequestRefused | None = None,
         channels: tuple[str, ...] = (),
         seen: Mapping[str, SeenPosition] | None = None,
         connection_id: str | None = None,
     ) -> None:
         """Serves one client until it leaves or is disconnected; then the link is the caller's to close.
 
-        ``channels`` are subscribed before the first message, from where ``seen`` says.
+        ``channels`` are subscribed before the first message, from where ``seen`` says. ``refusal`` is what was wrong
+        with its credentials: then it is told so, and sent away.
         """
         session = Session(
             self,
@@ -189,18 +195,35 @@ class Broker:
             identity=identity,
             transport=transport,
         )
+        farewell = self._find_farewell(identity, refusal)
         self.sessions[session.connection_id] = session
+        self.usage.count_connection(identity.user, 1)
         logger.info("connection open", extra=session.log_fields)
         try:
-            self._welcome(session, Subscribe(None, channels, seen or {}))
-            if self.draining.is_set():
-                session.disconnect(self._going_away(0.0))
+            unprepared = await session.prepare(channels)
+            self._welcome(session, Subscribe(None, channels, seen or {}), unprepared)
+            if farewell is not None:
+                session.disconnect(farewell)
             await session.run()
         finally:
             self._close(session)
 
-    def _welcome(self, session: Session, command: Subscribe) -> None:
-        outcome = session.subscribe(command) if command.channels else None
+    def _find_farewell(self, identity: Identity, refusal: RequestRefused | None) -> Farewell | None:
+        """Why a client that has just come cannot stay."""
+        if self.draining.is_set():
+            return self._going_away(0.0)
+        if refusal is not None:
+            return Farewell(CloseCode.UNAUTHENTICATED, refusal.msg)
+        try:
+            self.check_user_connections(identity)
+        except RequestRefused as too_many:
+            return Farewell(CloseCode.TOO_MANY_CONNECTIONS, too_many.msg, RETRY_AFTER_MS)
+        return None
+
+    def _welcome(
+        self, session: Session, command: Subscribe, unprepared: Mapping[str, RequestRefused]
+    ) -> None:
+        outcome = session.subscribe(command, unprepared) if command.channels else None
         welcome = Welcome(self.now_ms(), session.connection_id, self.node, outcome)
         message = session.protocol.welcome(welcome)
         if message is not None:
@@ -209,6 +232,7 @@ class Broker:
     def _close(self, session: Session) -> None:
         session.unsubscribe(tuple(session.subscriptions))
         del self.sessions[session.connection_id]
+        self.usage.count_connection(session.identity.user, -1)
         seconds = trio.current_time() - session.opened_at
         code = session.farewell.code if session.farewell is not None else session.end_code
         self.counts.closed(session.identity.tier, session.transport, code, seconds)
@@ -225,7 +249,7 @@ class Broker:
             news.event.set()
         try:
             for name in channels:  # each is listened to at once, so that opening the next cannot evict it
-                news.listen_to(self.registry.open(name, identity))
+                news.listen_to(self.open(name, identity))
             yield news
         finally:
             self.polls.discard(news)
@@ -282,5 +306,8 @@ class Broker:
             buffered_bytes=self.registry.buffered_bytes,
             buffered_publications=publications,
             polls=len(self.polls),
+            book_bytes=self.registry.book_bytes,
+            books_evicted=self.registry.books_evicted,
+            book_levels_cut=self.registry.book_levels_cut,
             counts=self.counts,
         )

@@ -1,4 +1,4 @@
-"""A channel: its log, its state, and who wants to hear of it."""
+"""A channel: its log, the view that folds it into a state, and who wants to hear of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import trio
 
 from hub.sansio.encodings import Encoding
 from hub.sansio.log import Log
-from hub.sansio.names import channel_type
-from hub.sansio.policies import Policy
+from hub.sansio.names import Match, channel_type
 from hub.sansio.publication import Position, Publication
+from hub.sansio.views.catalogue import make_view
 
 if TYPE_CHECKING:
+    from hub.core.derivation import Derivation
+    from hub.core.draft import Draft
     from hub.core.subscription import Subscription
 
 #: How much of a backlog is written at once: enough that the system call's cost is small beside it, and little
@@ -22,6 +24,8 @@ SLICE_COUNT = 512
 SLICE_BYTES = 64 * 1024
 #: Until the next publication the last few slices are kept: most subscribers stand at one of few places.
 MEMOIZED_SLICES = 8
+#: Views whose state is more than the newest publication, or a few.
+_FOLDED = ("book", "orders", "balances")
 
 
 class Slice:
@@ -47,56 +51,141 @@ class Channel:
     __slots__ = (
         "_slices",
         "_snapshots",
+        "_state",
+        "created_ms",
+        "derivation",
+        "derived",
+        "due_at",
         "has_snapshots",
+        "holes",
         "is_dirty",
+        "is_forgotten",
+        "is_whole",
         "last",
+        "last_update_id",
         "log",
         "name",
+        "paced_at",
+        "pending",
         "policy",
         "subscriptions",
         "type",
         "used_at",
         "user",
+        "view",
         "waiters",
+        "whole",
     )
 
-    def __init__(self, name: str, user: str | None, policy: Policy, start: Position, now: float) -> None:
+    def __init__(
+        self, name: str, user: str | None, match: Match, start: Position, now: float, now_ms: int
+    ) -> None:
+        policy = match.policy
         self.name = name
         self.user = user
         self.type = channel_type(name)
         self.policy = policy
+        self.holes = match.holes
         self.has_snapshots = policy.snapshot != "none"
+        #: Whether its publications are also those of other channels, its parts; or the channel whose part it is.
+        self.is_whole = bool(policy.parts)
+        self.whole: str | None = None
         self.log = Log(
             start, max_count=policy.buffer_count, max_bytes=policy.buffer_bytes, max_age=policy.buffer_age
         )
-        #: The newest publication, which is the state where the namespace says so; it outlives the buffer.
+        self.view = make_view(policy)
+        #: The newest publication; it outlives the buffer.
         self.last: Publication | None = None
+        self.last_update_id: int | None = None
         self.subscriptions: dict[Subscription, None] = {}
         #: Long-polls that wait for anything new.
         self.waiters: set[trio.Event] = set()
         self.is_dirty = False
         self.used_at = now
+        self.created_ms = now_ms
+        #: What waits for its time, where the namespace has a pace; when that is, and when the last one went out.
+        self.pending: Draft | None = None
+        self.due_at: float | None = None
+        self.paced_at = -float("inf")
+        #: How this one follows from another channel, and those that follow from this one.
+        self.derivation: Derivation | None = None
+        self.derived: list[Channel] = []
+        self.is_forgotten = False
+        self._state: Publication | None = None
         self._slices: dict[Hashable, Slice] = {}
         self._snapshots: dict[Encoding, tuple[int, bytes]] = {}
 
     @property
     def is_wanted(self) -> bool:
-        return bool(self.subscriptions or self.waiters)
+        return bool(
+            self.subscriptions
+            or self.waiters
+            or (self.derived and any(channel.is_wanted for channel in self.derived))
+        )
+
+    @property
+    def is_keeping_state(self) -> bool:
+        """Whether it knows what its newest publication alone would not tell."""
+        return self.log.head_seq > 0 and self.policy.snapshot in _FOLDED and self.view.is_known
+
+    def is_idle_since(self, then: float) -> bool:
+        """Whether nobody will miss it. A folded state is missed: it could not be made again."""
+        return self.used_at < then and not self.is_wanted and not self.is_keeping_state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state, which costs less to know than to see."""
+        return self.has_snapshots and self.view.is_known
 
     @property
     def state(self) -> Publication | None:
-        """What a newcomer gets first; None where there is nothing or the namespace has no snapshots. A change
-        is no state, whatever the namespace says."""
-        if not self.has_snapshots or self.last is None or self.last.kind == "delta":
+        """What a newcomer gets first: the state as of the newest publication. None where it is unknown, or the
+        namespace has no snapshots."""
+        if not self.has_state:
             return None
-        return self.last
+        if self._state is None:
+            self._state = self._render()
+        return self._state
 
-    def append(self, publication: Publication) -> None:
+    def _render(self) -> Publication | None:
+        last, data = self.last, self.view.render()
+        if data is None or (last is not None and last.data is data):
+            return last
+        return Publication(
+            self.log.head_seq,
+            data,
+            ts=self.created_ms if last is None else last.ts,
+            stored_at=self.used_at,
+            event=self.policy.event,
+            kind="snapshot",
+            last_update_id=self.last_update_id,
+        )
+
+    def append(self, publication: Publication, parsed: object) -> None:
+        """Takes the next publication, and with it ``parsed``, what the view made of its payload."""
         if self._slices:
             self._slices.clear()
+        if self._snapshots:
+            self._snapshots.clear()
+        self._state = None
         self.log.append(publication)
+        self.view.fold(parsed)
         self.last = publication
+        if publication.last_update_id is not None:
+            self.last_update_id = publication.last_update_id
         self.used_at = publication.stored_at
+
+    def seed(self, data: bytes) -> None:
+        """Takes the first state from outside. Raises BadPayload."""
+        self.view.seed(data)
+        self._state = None
+        self._snapshots.clear()
+
+    def forget_state(self) -> None:
+        """The state is unknown from now on, until a snapshot is published."""
+        self.view.forget()
+        self._state = None
+        self._snapshots.clear()
 
     def slice(
         self, shape: Hashable, encoding: Encoding, after: int, cursor_at: Callable[[int], str] | None = None
@@ -116,32 +205,40 @@ class Channel:
         frames: list[bytes] = []
         size = 0
         for publication in self.log.read(after, SLICE_COUNT):
-            frame = self._frame(encoding, publication, cursor_at)
+            cursor = "" if cursor_at is None else cursor_at(publication.seq)
+            frame = self.frame(encoding, publication, cursor)
             frames.append(frame)
             size += len(frame)
             if size >= SLICE_BYTES:
                 break
         return frames
 
-    def _frame(
-        self, encoding: Encoding, publication: Publication, cursor_at: Callable[[int], str] | None
-    ) -> bytes:
-        if cursor_at is None:
+    def frame(self, encoding: Encoding, publication: Publication, cursor: str) -> bytes:
+        """A publication, framed, with the cursor where the framing carries one."""
+        if not encoding.carries_cursor:
             return encoding.publication(self.name, publication, self.log, has_type=self.has_snapshots)
-        cursor = cursor_at(publication.seq)
         return encoding.publication_with_cursor(
             self.name, publication, self.log, has_type=self.has_snapshots, cursor=cursor
         )
 
     def messages(
-        self, encoding: Encoding, after: int, limit: int, *, max_bytes: int
+        self,
+        encoding: Encoding,
+        after: int,
+        limit: int,
+        *,
+        max_bytes: int,
+        covering: Callable[[Publication], str | None] | None = None,
     ) -> tuple[list[bytes], int]:
         """At most ``limit`` messages that follow seq ``after`` (at least one, if there is any), and the seq of
-        the last."""
+        the last. ``covering`` names the part on which the reader gets the event itself."""
         messages: list[bytes] = []
         size = 0
         for publication in self.log.read(after, limit):
-            message = encoding.publication(self.name, publication, self.log, has_type=self.has_snapshots)
+            if covering is not None and (part := covering(publication)) is not None:
+                message = encoding.protocol.covered(self.name, publication, part)
+            else:
+                message = self.frame(encoding, publication, "")
             size += len(message)
             if messages and size > max_bytes:
                 break

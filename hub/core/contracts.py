@@ -57,7 +57,7 @@ class SnapshotProvider(Protocol):
     """Gives the first state of a channel that the hub has not seen the beginning of."""
 
     async def fetch(self, url: str) -> bytes:
-        """The state as compact JSON. Raises SnapshotUnavailable; the caller holds the clock."""
+        """The state as compact JSON, from ``url``. Raises SnapshotUnavailable; the caller holds the clock."""
         ...
 
 
@@ -153,7 +153,8 @@ class Audible(Protocol):
 class Request:
     """The head of an HTTP request, already checked for form. Header names are lower case.
 
-    ``peer`` is the client's address, also where trusted proxies stand in between. ``identity`` is who the request's
+    ``peer`` is the client's address, also where trusted proxies stand in between; ``direct_peer`` that of the
+    connection. A gateway's headers are there only if it may be trusted. ``identity`` is who the request's
     credentials say; where they say nothing valid, ``refusal`` says why. Only a WebSocket's handler sees such a
     request, so that it can tell the client by a close code; over HTTP it is answered before.
     """
@@ -163,6 +164,7 @@ class Request:
     query: str
     headers: Mapping[str, str]
     peer: str
+    direct_peer: str = ""
     http_version: str = "1.1"
     identity: Identity = ANONYMOUS
     refusal: RequestRefused | None = None

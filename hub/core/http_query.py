@@ -10,7 +10,7 @@ import attrs
 
 from hub.core.broker import Broker
 from hub.core.contracts import Request
-from hub.sansio.identity import ANONYMOUS, Identity
+from hub.sansio.identity import Identity
 from hub.sansio import strict_json
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor
@@ -54,9 +54,7 @@ def parse_format(fields: Mapping[str, str]) -> str:
     return name
 
 
-def parse_channel_query(
-    request: Request, broker: Broker, *, identity: Identity = ANONYMOUS, last_event_id: bool = False
-) -> ChannelQuery:
+def parse_channel_query(request: Request, broker: Broker, *, last_event_id: bool = False) -> ChannelQuery:
     """Checks a request for channels as a whole: over HTTP there is no place to report a part of it.
 
     Raises RequestRefused.
@@ -64,7 +62,7 @@ def parse_channel_query(
     fields = parse_fields(request)
     name = parse_format(fields)
     channels = tuple(dict.fromkeys(filter(None, fields.get("channels", "").split(","))))
-    _check_channels(channels, broker, identity)
+    _check_channels(channels, broker, request.identity)
     cursor, last_seq = fields.get("cursor") or None, _parse_last_seq(fields)
     if last_event_id and request.headers.get("last-event-id"):
         # The browser repeats the URL it began with, and with it where it began: the header knows better.
@@ -76,13 +74,13 @@ def parse_channel_query(
 
 
 def _check_channels(channels: tuple[str, ...], broker: Broker, identity: Identity) -> None:
-    limits = broker.limits
+    limits, tier = broker.limits, broker.tiers.find(identity.tier)
     if not channels:
         raise RequestRefused(ErrorCode.INVALID_REQUEST, "channels must name at least one channel")
     if len(channels) > limits.params:
         raise RequestRefused(ErrorCode.INVALID_REQUEST, f"at most {limits.params} channels at once")
-    if limits.channels_per_connection and len(channels) > limits.channels_per_connection:
-        msg = f"at most {limits.channels_per_connection} channels per connection"
+    if tier.channels_per_connection and len(channels) > tier.channels_per_connection:
+        msg = f"at most {tier.channels_per_connection} channels per connection"
         raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg)
     for channel in channels:
         broker.registry.check(channel, identity)

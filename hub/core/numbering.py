@@ -6,6 +6,7 @@ every node and after a restart come from a durable log; then its source brings a
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Protocol
 
@@ -27,17 +28,23 @@ class Numbering(Protocol):
 class MemoryNumbering:
     """Numbers of channels that live in this process's memory: from 1, under an epoch of this start.
 
-    All channels share an epoch, which keeps cursors short. A channel that was forgotten may come back and
-    count from 1 again, so whenever one is forgotten the epoch of those made later changes.
+    All public channels share an epoch, and so do those of one user, which keeps cursors short; another user's
+    cursor means nothing. A channel that was forgotten may come back and count from 1 again, so whenever one is
+    forgotten the epoch of those made later changes.
     """
 
     def __init__(self, now_ms: int) -> None:
         self._boot = _base36(now_ms) + "".join(secrets.choice(_ALPHABET) for _ in range(3))
+        self._secret = secrets.token_bytes(16)
         self._generation = 0
 
     def start(self, channel: str, user: str | None) -> Position:
         epoch = f"{self._boot}.{self._generation}" if self._generation else self._boot
-        return Position(epoch, 0)
+        return Position(epoch if user is None else f"{epoch}-{self._sign(user)}", 0)
+
+    def _sign(self, user: str) -> str:
+        digest = hashlib.blake2b(user.encode(), key=self._secret, digest_size=5).digest()
+        return _base36(int.from_bytes(digest, "big"))
 
     def forget(self, position: Position) -> None:
         if position.seq:

@@ -19,6 +19,8 @@ from hub.sansio.publication import Position, Publication
 
 #: How many bytes of data a session is given in one round, before others have their turn.
 ROUND_BYTES = 128 * 1024
+#: Events of a channel with parts in one piece; such channels are private, so their frames are seldom shared.
+WHOLE_SLICE_COUNT = 64
 
 PieceKind = Literal["control", "gap", "drop", "snapshot", "event"]
 
@@ -32,21 +34,21 @@ class Piece:
     subscription: Subscription | None = None
     position: int = 0
     slice: Slice | None = None
-    #: The state that is due after this notice.
-    state: Publication | None = None
+    #: Whether it gives the state (a notice may have it with it, so that nothing comes between the two).
+    has_state: bool = False
 
     def commit(self) -> None:
         """The bytes are on their way (all of them, or the rest is sure to follow)."""
         if self.subscription is None:
             return
+        subscription = self.subscription
         if self.kind == "gap":
-            self.subscription.gap = None
+            subscription.gap = None
         elif self.kind == "drop":
-            self.subscription.skip = None
-            self.subscription.snapshot = self.state
-        elif self.kind == "snapshot":
-            self.subscription.snapshot = None
-        self.subscription.advance(self.position)
+            subscription.skip = None
+        if self.has_state:
+            subscription.needs_state = False
+        subscription.advance(self.position)
 
 
 class Gatherer:
@@ -104,6 +106,8 @@ class Gatherer:
     def slice(self, subscription: Subscription, ahead: dict[str, Position | None] | None = None) -> Slice:
         """What follows the subscription's position, which must be buffered."""
         channel, encoding = subscription.channel, self._encoding
+        if channel.is_whole:
+            return self._slice_of_whole(subscription, ahead)
         if not encoding.carries_cursor:
             return channel.slice((encoding, subscription.position), encoding, subscription.position)
         positions, name, epoch = self._positions(ahead or {}), channel.name, channel.log.epoch
@@ -113,6 +117,29 @@ class Gatherer:
 
         shape = (encoding, subscription.position, *positions.items())
         return channel.slice(shape, encoding, subscription.position, cursor_at)
+
+    def _slice_of_whole(self, subscription: Subscription, ahead: dict[str, Position | None] | None) -> Slice:
+        """The same for a channel with parts: of an event that the client has on its part it gets the number only."""
+        channel, framing = subscription.channel, self._encoding.framing
+        positions, epoch = self._positions(ahead or {}), channel.log.epoch
+        frames: list[bytes] = []
+        for publication in channel.log.read(subscription.position, WHOLE_SLICE_COUNT):
+            cursor = ""
+            if self._encoding.carries_cursor:
+                cursor = self._encode({**positions, channel.name: Position(epoch, publication.seq)}) or ""
+            if (part := self._covering_part(publication)) is not None:
+                message = self._encoding.protocol.covered(channel.name, publication, part)
+                frames.append(framing.frame(message, cursor))
+            else:
+                frames.append(channel.frame(self._encoding, publication, cursor))
+        return Slice(channel, subscription.position, frames)
+
+    def _covering_part(self, publication: Publication) -> str | None:
+        if publication.part is None:
+            return None
+        name, seq = publication.part
+        subscription = self._subscriptions.get(name)
+        return name if subscription is not None and subscription.covers(seq) else None
 
     def _positions(self, ahead: dict[str, Position | None]) -> dict[str, Position | None]:
         positions = {name: subscription.told for name, subscription in self._subscriptions.items()}
@@ -129,29 +156,23 @@ class Gatherer:
         self, subscription: Subscription, ahead: dict[str, Position | None], now_ms: int
     ) -> Iterator[Piece]:
         channel, protocol = subscription.channel, self._encoding.protocol
-        position, skip, state = subscription.position, subscription.skip, subscription.snapshot
-        if (gap := subscription.gap) is not None:
+        state = subscription.take_state()
+        position = subscription.position if state is None else state.seq
+        skip, gap = subscription.skip, subscription.gap_now
+        if gap is not None:
             message = protocol.gap(channel.name, gap, channel.log.epoch, now_ms)
-            yield self._notice("gap", message, subscription, position, ahead, is_state_due=state is not None)
-        if state is not None:
-            position = max(position, state.seq)
-            yield self._notice(
-                "snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead
-            )
+            yield self._notice("gap", message, subscription, position, ahead, state)
+        elif state is not None:
+            yield self._snapshot(subscription, position, ahead, state)
         if skip is not None and position >= skip[0]:
-            position, state = skip[1], subscription.healing_state
             message = protocol.dropped(channel.name, skip[0] + 1, skip[1], now_ms)
-            yield self._notice("drop", message, subscription, position, ahead, state=state)
-            if state is not None:
-                yield self._notice(
-                    "snapshot", channel.snapshot(self._encoding, state), subscription, position, ahead
-                )
+            yield self._notice("drop", message, subscription, skip[1], ahead, subscription.healing_state)
         elif position < channel.log.head_seq and position == subscription.position:
             slice_ = self.slice(subscription, ahead)
             if skip is not None and slice_.last > skip[0]:
                 slice_ = Slice(channel, slice_.after, slice_.frames[: skip[0] - slice_.after])
             ahead[channel.name] = Position(channel.log.epoch, slice_.last)
-            yield Piece(slice_.data, "event", subscription, slice_.last, slice_)
+            yield Piece(slice_.data, "event", subscription, slice_.last, slice=slice_)
 
     def _notice(
         self,
@@ -160,11 +181,24 @@ class Gatherer:
         subscription: Subscription,
         position: int,
         ahead: dict[str, Position | None],
-        *,
-        state: Publication | None = None,
-        is_state_due: bool = False,
+        state: Publication | None,
+    ) -> Piece:
+        """A notice, with the state that makes up for what it tells of: who has the one gets the other too."""
+        channel = subscription.channel
+        ahead[channel.name] = None if state is not None else Position(channel.log.epoch, position)
+        data = self.frame(message, ahead)
+        if state is not None:
+            data += self._snapshot(subscription, position, ahead, state).data
+        return Piece(data, kind, subscription, position, has_state=state is not None)
+
+    def _snapshot(
+        self,
+        subscription: Subscription,
+        position: int,
+        ahead: dict[str, Position | None],
+        state: Publication,
     ) -> Piece:
         channel = subscription.channel
-        is_state_due = is_state_due or state is not None
-        ahead[channel.name] = None if is_state_due else Position(channel.log.epoch, position)
-        return Piece(self.frame(message, ahead), kind, subscription, position, state=state)
+        ahead[channel.name] = Position(channel.log.epoch, position)
+        message = channel.snapshot(self._encoding, state)
+        return Piece(self.frame(message, ahead), "snapshot", subscription, position, has_state=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import trio
 
 from hub.core.channel import Channel
+from hub.core.derivation import Derivation
 from hub.sansio.identity import Identity
 from hub.core.numbering import Numbering
 from hub.core.subscription import Subscription
+from hub.sansio.access import check_access
 from hub.sansio.errors import ErrorCode, RequestRefused
-from hub.sansio.names import Namespaces
-from hub.sansio.policies import Policy
+from hub.sansio.names import Match, Namespaces
+from hub.sansio.views.book import Book
 
 
 @attrs.frozen(kw_only=True)
@@ -22,18 +24,33 @@ class RegistryLimits:
 
     channels: int = 100_000
     buffered_bytes: int = 1024**3
+    book_bytes: int = 1536 * 1024**2
     idle: float = 600.0
 
 
 class Registry:
     """Finds channels by name and owner, makes them when they are first asked for, forgets the idle ones."""
 
-    def __init__(self, namespaces: Namespaces, numbering: Numbering, limits: RegistryLimits) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        numbering: Numbering,
+        limits: RegistryLimits,
+        now_ms: Callable[[], int],
+    ) -> None:
         self.namespaces = namespaces
         self.numbering = numbering
         self.limits = limits
         self.buffered_bytes = 0
+        #: Bytes of memory that the order books take, and how many were let go of to save some.
+        self.book_bytes = 0
+        self.books_evicted = 0
+        self._levels_cut = 0  # of books that are forgotten
+        self._now_ms = now_ms
         self._channels: dict[tuple[str, str | None], Channel] = {}
+        self._of_user: dict[str, dict[Channel, None]] = {}
+        #: Patterns of namespaces of which a state was let go of: a new channel there may have had one once.
+        self._forgetful: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -41,27 +58,36 @@ class Registry:
     def __iter__(self) -> Iterator[Channel]:
         return iter(self._channels.values())
 
+    @property
+    def book_levels_cut(self) -> int:
+        """Levels that were too far from the best to be kept."""
+        views = (channel.view for channel in self)
+        return self._levels_cut + sum(view.cut for view in views if isinstance(view, Book))
+
     def find(self, name: str, user: str | None) -> Channel | None:
         return self._channels.get((name, user))
 
-    def check(self, name: str, identity: Identity) -> Policy:
-        """Raises RequestRefused where the channel does not exist for ``identity``."""
-        policy = self.namespaces.resolve(name)
-        if policy.private and identity.user is None:
-            raise RequestRefused(ErrorCode.UNAUTHENTICATED, "auth required", channel=name)
-        return policy
+    def parts_of(self, whole: Channel) -> list[Channel]:
+        """Those of the same owner's channels that are parts of ``whole``."""
+        return [part for part in self._of_user.get(whole.user or "", ()) if part.whole == whole.name]
+
+    def check(self, name: str, identity: Identity) -> Match:
+        """Raises RequestRefused where ``identity`` may not have the channel, or there is none."""
+        match = self.namespaces.match(name)
+        check_access(name, match, identity)
+        return match
 
     def open(self, name: str, identity: Identity) -> Channel:
-        """The channel as ``identity`` sees it. Raises RequestRefused where it does not exist for it."""
-        policy = self.check(name, identity)
-        return self._find_or_make(name, identity.user if policy.private else None, policy)
+        """The channel as ``identity`` sees it. Raises RequestRefused like ``check``."""
+        match = self.check(name, identity)
+        return self._find_or_make(name, identity.user if match.policy.private else None, match)
 
     def open_to_publish(self, name: str, user: str | None) -> Channel:
         """The channel that a publisher means. Raises RequestRefused."""
-        policy = self.namespaces.resolve(name)
-        if policy.private and user is None:
+        match = self.namespaces.match(name)
+        if match.policy.private and not user:
             raise RequestRefused(ErrorCode.INVALID_REQUEST, "a private channel needs its user", channel=name)
-        return self._find_or_make(name, user if policy.private else None, policy)
+        return self._find_or_make(name, user if match.policy.private else None, match)
 
     def leave(self, subscription: Subscription) -> None:
         """A subscription ends. A channel that never had any publication is forgotten with its last one."""
@@ -78,15 +104,17 @@ class Registry:
 
     def sweep(self, now: float) -> None:
         """Lets go of what is too old, too much, or not used any more. Called about once a second."""
-        total = 0
+        total = books = 0
         for channel in list(self._channels.values()):
             channel.log.trim(now)
-            if not channel.is_wanted and now - channel.used_at > self.limits.idle:
+            if channel.is_idle_since(now - self.limits.idle):
                 self._forget(channel)
             else:
                 total += channel.log.size
-        self.buffered_bytes = total
+                books += channel.view.size
+        self.buffered_bytes, self.book_bytes = total, books
         self.relieve()
+        self._relieve_books()
 
     def grew(self, size: int) -> None:
         """A log grew by ``size`` bytes (what encodings add is counted by the next sweep)."""
@@ -105,13 +133,46 @@ class Registry:
             channel.log.evict_oldest(-int(-len(channel.log) * share // 1))
         self.buffered_bytes = sum(channel.log.size for channel in self._channels.values())
 
-    def _find_or_make(self, name: str, user: str | None, policy: Policy) -> Channel:
-        channel = self._channels.get((name, user))
-        if channel is None:
-            self._make_room()
-            channel = Channel(name, user, policy, self.numbering.start(name, user), trio.current_time())
-            self._channels[name, user] = channel
+    def _relieve_books(self) -> None:
+        """Where the order books together take too much memory, those go that nobody wants, the longest unused
+        first. They come back with the next snapshot."""
+        if self.book_bytes <= self.limits.book_bytes:
+            return
+        unused = [
+            channel for channel in self._channels.values() if channel.view.size and not channel.is_wanted
+        ]
+        for channel in sorted(unused, key=lambda channel: channel.used_at):
+            if self.book_bytes <= self.limits.book_bytes:
+                return
+            self.book_bytes -= channel.view.size
+            self.books_evicted += 1
+            channel.forget_state()
+
+    def _find_or_make(self, name: str, user: str | None, match: Match) -> Channel:
+        return self._channels.get((name, user)) or self._make(name, user, match)
+
+    def _make(self, name: str, user: str | None, match: Match) -> Channel:
+        source = self._open_source(match)
+        self._make_room()
+        start = self.numbering.start(name, user)
+        channel = Channel(name, user, match, start, trio.current_time(), self._now_ms())
+        channel.whole = self.namespaces.whole_of(match.policy)
+        if match.policy.pattern in self._forgetful:
+            channel.forget_state()
+        if source is not None:
+            channel.derivation = Derivation(source, int(match.holes["depth"]))
+            source.derived.append(channel)
+        self._channels[name, user] = channel
+        if user is not None:
+            self._of_user.setdefault(user, {})[channel] = None
         return channel
+
+    def _open_source(self, match: Match) -> Channel | None:
+        """The channel that those of a namespace are derived from."""
+        if not match.policy.derived_from:
+            return None
+        name = match.policy.derived_from.format(**match.holes)
+        return self._find_or_make(name, None, self.namespaces.match(name))
 
     def _make_room(self) -> None:
         if len(self._channels) < self.limits.channels:
@@ -126,5 +187,25 @@ class Registry:
 
     def _forget(self, channel: Channel) -> None:
         del self._channels[channel.name, channel.user]
+        channel.is_forgotten = True
         self.numbering.forget(channel.log.position)
         self.buffered_bytes -= channel.log.size
+        if channel.user is not None:
+            self._forget_of_user(channel.user, channel)
+        if isinstance(channel.view, Book):
+            self._levels_cut += channel.view.cut
+        if channel.is_keeping_state:
+            self._forgetful.add(channel.policy.pattern)
+        for derived in list(channel.derived):  # nobody wants them either
+            self._forget(derived)
+        if channel.derivation is not None:
+            source = channel.derivation.source
+            source.derived.remove(channel)
+            if not source.is_forgotten:
+                self.leave_unused(source)
+
+    def _forget_of_user(self, user: str, channel: Channel) -> None:
+        channels = self._of_user[user]
+        del channels[channel]
+        if not channels:
+            del self._of_user[user]

@@ -4,7 +4,7 @@ writes goes through its Writer."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,9 +12,18 @@ import trio
 
 from hub.core.contracts import Audible, Link
 from hub.sansio.identity import Identity
+from hub.core.fair_use import Allowance
 from hub.core.subscription import Subscription
 from hub.core.writer import Writer
-from hub.sansio.commands import ChannelState, Command, Ping, Subscribe, Subscribed, Unsubscribe
+from hub.sansio.commands import (
+    Authenticate,
+    ChannelState,
+    Command,
+    Ping,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
 from hub.sansio.drops import DropWindow
 from hub.sansio.encodings import Encoding
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
@@ -75,6 +84,9 @@ class Session:
             on_broken=self.abandon,
         )
         self.opened_at = self._kept_alive_at = self._heartbeat_at = trio.current_time()
+        self.tier = broker.tiers.find(identity.tier)
+        self._allowance = Allowance(self.tier)
+        self._is_expiry_told = False
         self._drops: DropWindow | None = None
         self._reading = trio.CancelScope()
         self._scope = trio.CancelScope()
@@ -139,7 +151,7 @@ class Session:
                 message = await self.link.receive()
                 if self.farewell is not None:
                     return
-                self._take(message)
+                await self._take(message)
                 # The next command waits until this one's answer was taken: a client that does not read is not
                 # listened to either, and the outbox stays short.
                 await self.writer.wait_flushed()
@@ -153,33 +165,70 @@ class Session:
             logger.exception("session failed", extra=self.log_fields)
             self.disconnect(Farewell(CloseCode.INTERNAL, "internal error"))
 
-    def _take(self, message: str | bytes) -> None:
+    async def _take(self, message: str | bytes) -> None:
         try:
             command = self.protocol.parse(message, self.broker.protocol_limits)
         except RequestRefused as refusal:
             self.broker.counts.received["invalid"] += 1
-            self.writer.say(self.protocol.refused(refusal, self.broker.now_ms()))
-        else:
-            self.broker.counts.received[type(command).__name__.lower()] += 1
-            self._obey(command)
+            if self._is_within_rates(None, refusal.request_id):
+                self._refuse(refusal)
+            return
+        self.broker.counts.received[type(command).__name__.lower()] += 1
+        if self._is_within_rates(command, command.id):
+            try:
+                await self._obey(command)
+            except RequestRefused as refusal:
+                refusal.request_id = command.id
+                self._refuse(refusal)
 
-    def _obey(self, command: Command) -> None:
+    def _refuse(self, refusal: RequestRefused) -> None:
+        self.writer.say(self.protocol.refused(refusal, self.broker.now_ms()))
+
+    def _is_within_rates(self, command: Command | None, request_id: int | None) -> bool:
+        """Counts a message. One too many is answered with an error; too many of those end the session."""
+        now = trio.current_time()
+        if (limit := self._allowance.take(command, now)) is None:
+            return True
+        self.broker.counts.rate_limited[limit] += 1
+        logger.warning("rate limit exceeded", extra={**self.log_fields, "limit": limit})
+        msg = f"rate limit exceeded: {getattr(self.tier, limit)} {limit} per second"
+        self._refuse(RequestRefused(ErrorCode.RATE_LIMITED, msg, request_id=request_id))
+        if self._allowance.note_violation(now):
+            retry_after_ms = int(self.tier.retry_after * 1000)
+            self.disconnect(Farewell(CloseCode.RATE_LIMITED, "rate limit exceeded", retry_after_ms))
+        return False
+
+    async def _obey(self, command: Command) -> None:
         now = self.broker.now_ms()
         match command:
             case Subscribe():
-                self.writer.say(self.protocol.subscribed(command, self.subscribe(command), now))
+                unprepared = await self.prepare(command.channels)
+                outcome = self.subscribe(command, unprepared)
+                self.writer.say(self.protocol.subscribed(command, outcome, now))
             case Unsubscribe():
                 self.unsubscribe(command.channels)
                 self.writer.say(self.protocol.unsubscribed(command, now))
             case Ping():
                 self.writer.say(self.protocol.pong(command, now))
+            case Authenticate():
+                self.become(await self.broker.verify_token(command.token))
+                self.writer.say(self.protocol.authenticated(command, self.identity, now))
 
-    def subscribe(self, command: Subscribe) -> Subscribed:
+    async def prepare(self, names: Iterable[str]) -> Mapping[str, RequestRefused]:
+        """Has the states of channels brought whose beginning the hub has not seen; says which cannot be had."""
+        first_states = self.broker.first_states
+        wanted = [name for name in names if name not in self.subscriptions]
+        lacking = first_states.lacking(wanted, self.identity)
+        return await first_states.prepare(lacking) if lacking else {}
+
+    def subscribe(self, command: Subscribe, unprepared: Mapping[str, RequestRefused]) -> Subscribed:
         """Subscribes to what it can. A channel that is subscribed already stays as it is."""
         errors: list[RequestRefused] = []
         states: dict[str, ChannelState] = {}
         for name in command.channels:
             try:
+                if name in unprepared:
+                    raise unprepared[name]
                 subscription = self.subscriptions.get(name) or self._add(name, command)
             except RequestRefused as refusal:
                 errors.append(refusal)
@@ -191,15 +240,18 @@ class Session:
         return Subscribed(tuple(states), tuple(errors), states, self.writer.gatherer.cursor())
 
     def _add(self, name: str, command: Subscribe) -> Subscription:
-        limit = self.broker.limits.channels_per_connection
-        if limit and len(self.subscriptions) >= limit:
-            raise RequestRefused(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} channels per connection", channel=name
-            )
-        channel = self.broker.registry.open(name, self.identity)
-        subscription = Subscription(self.writer, channel, command.seen.get(name))
+        tier, usage, user = self.tier, self.broker.usage, self.identity.user
+        if tier.channels_per_connection and len(self.subscriptions) >= tier.channels_per_connection:
+            msg = f"at most {tier.channels_per_connection} channels per connection"
+            raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg, channel=name)
+        if user is not None and 0 < tier.channels_per_user <= usage.channels[user]:
+            msg = f"at most {tier.channels_per_user} channels per user"
+            raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, msg, channel=name)
+        channel = self.broker.open(name, self.identity)
+        subscription = Subscription(self.writer, channel, command.seen.get(name), trio.current_time())
         self.subscriptions[name] = subscription
         channel.subscriptions[subscription] = None
+        usage.count_channels(user, 1)
         return subscription
 
     def unsubscribe(self, names: Iterable[str]) -> None:
@@ -209,9 +261,51 @@ class Session:
         ]
         for subscription in left:
             self.broker.registry.leave(subscription)
+        self.broker.usage.count_channels(self.identity.user, -len(left))
         if left:
             gone = [subscription.channel.name for subscription in left]
             logger.info("unsubscribe", extra={**self.log_fields, "channels": gone})
+
+    # --- who it is ----------------------------------------------------------------------------------------
+
+    def become(self, identity: Identity) -> None:
+        """The client has brought new credentials. Raises RequestRefused (40102) where they are somebody else's."""
+        before = self.identity
+        if before.user is not None and identity.user != before.user:
+            raise RequestRefused(ErrorCode.FORBIDDEN, "this connection belongs to another user")
+        usage = self.broker.usage
+        if before.user is None:
+            self.broker.check_user_connections(identity)
+        if identity.tier != before.tier:
+            self.tier = self.broker.tiers.find(identity.tier)
+            self._allowance = Allowance(self.tier)
+        self.identity = identity
+        self._is_expiry_told = False
+        if before.user is None:
+            usage.count_connection(identity.user, 1)
+            usage.count_channels(identity.user, len(self.subscriptions))
+        logger.info("authenticated", extra={**self.log_fields, "tier": identity.tier})
+        self._revoke_what_is_not_allowed()
+
+    def _revoke_what_is_not_allowed(self) -> None:
+        for name in list(self.subscriptions):
+            try:
+                self.broker.registry.check(name, self.identity)
+            except RequestRefused as refusal:
+                self.unsubscribe([name])
+                self.writer.say(self.protocol.revoked(refusal, self.broker.now_ms()))
+
+    def _watch_expiry(self) -> None:
+        """Warns the client before its credentials expire, and sends it away some time after."""
+        rules, expires_at = self.broker.limits.expiry, self.identity.expires_at
+        if expires_at is None or not rules.closes:
+            return
+        left = expires_at - self.broker.now_ms() / 1000
+        if left < -rules.grace:
+            self.disconnect(Farewell(CloseCode.UNAUTHENTICATED, "token expired"))
+        elif left < rules.warning and not self._is_expiry_told:
+            self._is_expiry_told = True
+            self.writer.say(self.protocol.token_expiring(int(expires_at * 1000), self.broker.now_ms()))
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -233,6 +327,7 @@ class Session:
         ):
             self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
         elif not self.writer.outbox:  # else it has not taken the last one yet
+            self._watch_expiry()
             self._keep_alive(now)
             self._beat(now)
             self.writer.flush()

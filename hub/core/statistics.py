@@ -45,8 +45,14 @@ class Counts:
     published: int = 0
     published_bytes: int = 0
     publish_refused: int = 0
+    #: Events that a newer one replaced before their channel's pace let them out.
+    conflated: int = 0
+    #: (limit type)
+    rate_limited: Counter[str] = attrs.field(factory=Counter)
     #: (channel type, transport): from the source's timestamp to the kernel, in seconds
     latency: dict[tuple[str, str], Histogram] = attrs.field(factory=dict)
+    #: (channel type): from the subscribe to the kernel, in seconds
+    snapshot_duration: dict[str, Histogram] = attrs.field(factory=dict)
     #: (tier, transport), in seconds
     connection_duration: dict[tuple[str, str], Histogram] = attrs.field(factory=dict)
 
@@ -60,6 +66,11 @@ class Counts:
         if key not in self.latency:
             self.latency[key] = Histogram(LATENCY_BOUNDS)
         self.latency[key].observe(max(0.0, seconds), times)
+
+    def gave_snapshot(self, channel_type: str, seconds: float) -> None:
+        if channel_type not in self.snapshot_duration:
+            self.snapshot_duration[channel_type] = Histogram(LATENCY_BOUNDS)
+        self.snapshot_duration[channel_type].observe(seconds)
 
     def closed(self, tier: str, transport: str, code: int, seconds: float) -> None:
         self.connections[tier, transport, code] += 1
@@ -81,4 +92,7 @@ class BrokerStatistics:
     buffered_bytes: int
     buffered_publications: int
     polls: int
+    book_bytes: int
+    books_evicted: int
+    book_levels_cut: int
     counts: Counts

@@ -22,37 +22,42 @@ class Subscription:
 
     ``position``  the last seq that the session was given, or told of.
     ``gap``       what a returning client must be told that it cannot have.
-    ``snapshot``  the state that is due before anything after it.
+    ``needs_state``  the state is due before anything else; it is taken when it is written, as it is then.
     ``skip``      (from, to]: what a slow client loses; told when the position reaches ``from``.
+    ``since``     from where on it is told everything; 0 where it goes on from before, without a gap.
     ``promised``  nothing up to here is dropped: it was published while the client kept up, or is its replay.
     """
 
     __slots__ = (
         "_round",
+        "asked_at",
         "channel",
         "gap",
         "is_active",
+        "needs_state",
         "position",
         "promised",
         "seen",
+        "since",
         "skip",
-        "snapshot",
         "writer",
     )
 
-    def __init__(self, writer: Writer, channel: Channel, seen: SeenPosition | None) -> None:
+    def __init__(self, writer: Writer, channel: Channel, seen: SeenPosition | None, now: float) -> None:
         self.writer = writer
+        self.asked_at = now
         self.channel = channel
         self.seen = seen
         self.is_active = True  # until it is unsubscribed
         self.gap: Gap | None = None
-        self.snapshot: Publication | None = None
+        self.needs_state = False
         self.skip: tuple[int, int] | None = None
         head = channel.log.head_seq
         self.position = head
         self.promised = head
+        self.since = head
         if seen is None:
-            self.snapshot = channel.state
+            self.needs_state = channel.has_state
         else:
             self._resume(seen)
         # A replay takes as long as the client needs; it counts as slow only when it stops catching up, that
@@ -63,19 +68,33 @@ class Subscription:
         log = self.channel.log
         resumption = log.resume(seen.seq, seen.epoch)
         self.position, self.gap = resumption.seq, resumption.gap
-        if self.gap is not None and (state := self.channel.state) is not None:
-            # The snapshot stands for all up to the head, so that is how far the gap goes.
-            if self.gap.reason == "evicted":
-                self.gap = Gap("evicted", self.gap.from_seq, log.head_seq)
-            self.position, self.snapshot = log.head_seq, state
+        if self.gap is None:
+            self.since = 0
+        elif self.channel.has_state:
+            self.needs_state = True
+            self.position = log.head_seq
+
+    def covers(self, seq: int) -> bool:
+        """Whether the client has, or gets, the event ``seq`` by this subscription."""
+        return seq > self.since
+
+    @property
+    def gap_now(self) -> Gap | None:
+        """The gap as it is to be told at this moment: a state stands for all up to the head, so where one
+        follows that is how far the gap goes."""
+        gap = self.gap
+        if gap is not None and self.needs_state and gap.reason == "evicted":
+            return Gap("evicted", gap.from_seq, self.channel.log.head_seq)
+        return gap
 
     @property
     def is_plain(self) -> bool:
         """Whether the log is all there is to tell, nothing of it is lost, and it is not a replay."""
         return (
             self.gap is None
-            and self.snapshot is None
+            and not self.needs_state
             and self.skip is None
+            and not self.channel.is_whole
             and not self._round
             and self.position + 1 >= self.channel.log.first_seq
         )
@@ -83,7 +102,7 @@ class Subscription:
     @property
     def is_intact(self) -> bool:
         """Whether nothing is lost so far: all that follows the position is still buffered."""
-        return self.skip is None and self.position + 1 >= self.channel.log.first_seq
+        return self.needs_state or (self.skip is None and self.position + 1 >= self.channel.log.first_seq)
 
     @property
     def is_due(self) -> bool:
@@ -91,7 +110,7 @@ class Subscription:
         return (
             self.position < self.channel.log.head_seq
             or self.gap is not None
-            or self.snapshot is not None
+            or self.needs_state
             or self.skip is not None
         )
 
@@ -100,14 +119,14 @@ class Subscription:
         """What a cursor may claim for this channel: nothing that the client has not been told yet."""
         if self.gap is not None and self.seen is not None:
             return Position(self.seen.epoch or self.channel.log.epoch, self.seen.seq)
-        if self.snapshot is not None:
+        if self.needs_state:
             return None  # unknown to the cursor, so that its bearer gets the state first
         return Position(self.channel.log.epoch, self.position)
 
     @property
     def state(self) -> ChannelState:
         log = self.channel.log
-        return ChannelState(log.position, log.first_seq, self.gap)
+        return ChannelState(log.position, log.first_seq, self.gap_now)
 
     def advance(self, position: int) -> None:
         """The session was given, or told of, all up to ``position``."""
@@ -125,6 +144,8 @@ class Subscription:
     def drop_excess(self, *, is_slow: bool) -> int:
         """Applies the buffer's end and, for a client that is slow, the lag limit, in O(1); returns how many more
         events it loses."""
+        if self.needs_state:  # which stands for all that came before it
+            return 0
         log, policy = self.channel.log, self.channel.policy
         floor = max(self.position, self.promised)
         start, end = self.skip or (floor, floor)
@@ -143,7 +164,7 @@ class Subscription:
     def _rejoins_at(self) -> int:
         """The last seq that a laggard loses beside the excess: none, or all but the newest, or all."""
         match self.channel.policy.on_lag:
-            case "snapshot" if self.channel.state is not None:
+            case "snapshot" if self.channel.has_state:
                 return self.channel.log.head_seq
             case "snapshot" | "latest":
                 return self.channel.log.head_seq - 1
@@ -152,12 +173,28 @@ class Subscription:
     @property
     def healing_state(self) -> Publication | None:
         """The state that makes up for what was skipped, where skipping goes up to it."""
-        state = self.channel.state
-        if state is None or self.skip is None or self.channel.policy.on_lag != "snapshot":
+        channel = self.channel
+        if self.skip is None or channel.policy.on_lag != "snapshot" or self.skip[1] != channel.log.head_seq:
             return None
-        return state if state.seq == self.skip[1] else None
+        return channel.state
+
+    def take_state(self) -> Publication | None:
+        """The state that is due, as it is now."""
+        if not self.needs_state:
+            return None
+        state = self.channel.state
+        if state is None:  # it was there, and is unknown by now
+            self.needs_state = False
+            if self.gap is not None and self.gap.to_seq is not None:
+                self.position = self.gap.to_seq
+        return state
 
     @property
     def must_close(self) -> bool:
-        """Whether the namespace closes a client that would lose something, so that it resumes."""
-        return self.skip is not None and self.channel.policy.on_lag == "close"
+        """Whether the namespace closes a client that would lose something, so that it resumes: always, or, of a
+        private channel, where there is no state to make up for it."""
+        policy = self.channel.policy
+        return self.skip is not None and (
+            policy.on_lag == "close"
+            or (policy.private and policy.on_lag == "snapshot" and not self.channel.has_state)
+        )

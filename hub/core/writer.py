@@ -258,6 +258,10 @@ class Writer:
                 self._counts.took(
                     channel.type, self.transport, (self._now_ms() - channel.last.ts) / 1000, count
                 )
+        if piece.has_state and math.isfinite(piece.subscription.asked_at):
+            seconds = trio.current_time() - piece.subscription.asked_at
+            self._counts.gave_snapshot(channel.type, seconds)
+            piece.subscription.asked_at = math.inf
         self._counts.delivered(channel.type, piece.kind, self.transport, count, len(piece.data))
 
     def _commit_part(self, subscription: Subscription, slice_: Slice, taken: int) -> None:

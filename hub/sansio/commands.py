@@ -41,7 +41,15 @@ class Ping:
     id: int | None
 
 
-Command = Subscribe | Unsubscribe | Ping
+@attrs.frozen
+class Authenticate:
+    """Brings new credentials. The token is in no log and no text."""
+
+    id: int | None
+    token: str = attrs.field(repr=False)
+
+
+Command = Subscribe | Unsubscribe | Ping | Authenticate
 
 
 @attrs.frozen
@@ -73,6 +81,13 @@ class Subscribed:
 
     def states_as_json(self) -> dict[str, Any]:
         return {channel: state.as_json() for channel, state in self.states.items()}
+
+
+def parse_token(value: Any) -> str:
+    """A token from outside, unverified. Raises RequestRefused (40005)."""
+    if not isinstance(value, str) or not value:
+        raise RequestRefused(ErrorCode.INVALID_REQUEST, "auth takes one token, a string")
+    return value
 
 
 def parse_seen(value: Any) -> Mapping[str, SeenPosition]:

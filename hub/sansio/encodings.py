@@ -6,9 +6,11 @@ transport therefore makes its encodings once, not per client.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol as Interface
 
 from hub.sansio.log import Log
+from hub.sansio.permessage_deflate import Deflater
 from hub.sansio.protocol import Protocol
 from hub.sansio.publication import Publication
 
@@ -71,22 +73,66 @@ class WebSocketFrames:
         self._first = 0x81 if text else 0x82
 
     def frame(self, message: bytes, cursor: str, *, is_first: bool = False) -> bytes:
-        size = len(message)
-        if size < 126:
-            return bytes((self._first, size)) + message
-        if size < 1 << 16:
-            return bytes((self._first, 126)) + size.to_bytes(2, "big") + message
-        return bytes((self._first, 127)) + size.to_bytes(8, "big") + message
+        return _frame(self._first, message)
 
     @staticmethod
-    def close(code: int, reason: str) -> bytes:
-        """A close frame; ``reason`` is at most 123 bytes."""
-        payload = code.to_bytes(2, "big") + reason.encode()
-        return bytes((0x88, len(payload))) + payload
+    def close(code: int | None, reason: str) -> bytes:
+        """A close frame; ``reason`` is at most 123 bytes, and none without a code."""
+        payload = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
+        return _frame(0x88, payload)
+
+    @staticmethod
+    def pong(payload: bytes) -> bytes:
+        """The answer to a ping, whose ``payload`` has at most 125 bytes."""
+        return _frame(0x8A, payload)
 
 
 #: A WebSocket ping without payload.
 WEBSOCKET_PING = b"\x89\x00"
+#: Marks the first frame of a message that is deflated (RSV1; RFC 7692, section 6).
+_DEFLATED = 0x40
+
+
+class DeflatedFrames(WebSocketFrames):
+    """The same, with messages of at least ``min_size`` bytes deflated, where that makes them smaller."""
+
+    def __init__(self, *, text: bool, level: int, window: int, min_size: int) -> None:
+        super().__init__(text=text)
+        self._deflater = Deflater(level=level, window=window, keeps_context=False)
+        self._min_size = min_size
+
+    def frame(self, message: bytes, cursor: str, *, is_first: bool = False) -> bytes:
+        if len(message) >= self._min_size:
+            deflated = self._deflater.deflate(message)
+            if len(deflated) < len(message):
+                return _frame(self._first | _DEFLATED, deflated)
+        return _frame(self._first, message)
+
+
+def deflate_frames(frames: bytes, deflater: Deflater, min_size: int) -> Iterator[bytes]:
+    """Whole frames, as WebSocketFrames makes them, one by one for a client that has a ``deflater`` of its own;
+    control frames as they are."""
+    begin = 0
+    while begin < len(frames):
+        first, size = frames[begin], frames[begin + 1]
+        payload = begin + (2 if size < 126 else 4 if size == 126 else 10)
+        if size >= 126:
+            size = int.from_bytes(frames[begin + 2 : payload], "big")
+        end = payload + size
+        if first & 0x08 or size < min_size:
+            yield frames[begin:end]
+        else:
+            yield _frame(first | _DEFLATED, deflater.deflate(frames[payload:end]))
+        begin = end
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 
 class ServerSentEvents:

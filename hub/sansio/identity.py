@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 
@@ -17,3 +19,9 @@ class Identity:
 
 
 ANONYMOUS = Identity()
+
+
+def identity_as_json(identity: Identity) -> dict[str, Any]:
+    """How a client is told who it is; ``expiresAt`` is Unix milliseconds."""
+    expires_at = None if identity.expires_at is None else int(identity.expires_at * 1000)
+    return {"userId": identity.user, "tier": identity.tier, "expiresAt": expires_at}

@@ -9,6 +9,7 @@ import msgspec
 
 from hub.sansio import strict_json
 from hub.sansio.commands import (
+    Authenticate,
     Command,
     Ping,
     SeenPosition,
@@ -17,10 +18,12 @@ from hub.sansio.commands import (
     Unsubscribe,
     parse_channels,
     parse_seen,
+    parse_token,
     seen_from_cursor,
 )
 from hub.sansio.cursor import decode_cursor
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+from hub.sansio.identity import Identity, identity_as_json
 from hub.sansio.log import Gap
 from hub.sansio.protocol import Limits, Protocol, Welcome
 from hub.sansio.publication import Publication
@@ -54,6 +57,10 @@ class LiveEnvelope(Protocol):
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:
         return _envelope("snapshot", channel, publication.seq, publication.ts, publication.data)
 
+    def covered(self, channel: str, publication: Publication, part: str) -> bytes:
+        data = msgspec.json.encode({"channel": part})
+        return _envelope("covered", channel, publication.seq, publication.ts, data)
+
     def welcome(self, welcome: Welcome) -> bytes | None:
         if welcome.outcome is None:
             return None
@@ -77,6 +84,16 @@ class LiveEnvelope(Protocol):
 
     def pong(self, command: Ping, ts: int) -> bytes:
         return _system("pong", ts, {})
+
+    def authenticated(self, command: Authenticate, identity: Identity, ts: int) -> bytes:
+        return _system("authenticated", ts, identity_as_json(identity))
+
+    def token_expiring(self, expires_at_ms: int, ts: int) -> bytes:
+        return _system("token_expiring", ts, {"expiresAt": expires_at_ms})
+
+    def revoked(self, refusal: RequestRefused, ts: int) -> bytes:
+        data = {"channel": refusal.channel, "code": int(refusal.code), "msg": refusal.msg}
+        return _system("unsubscribed", ts, {"channels": [refusal.channel], "errors": [data]})
 
     def refused(self, refusal: RequestRefused, ts: int) -> bytes:
         data = {"code": int(refusal.code), "msg": refusal.msg}
@@ -156,6 +173,8 @@ def _parse(command: Mapping[str, Any], limits: Limits) -> Command:
             )
         case "ping":
             return Ping(None)
+        case "auth":
+            return Authenticate(None, parse_token(command.get("token")))
         case str(kind):
             raise RequestRefused(ErrorCode.INVALID_METHOD, f"unknown command {kind[:32]!r}")
         case _:

@@ -1,7 +1,8 @@
 """Channel names: their alphabet, and the patterns that sort them into namespaces.
 
 A pattern is a name with holes: ``{market}``, ``{interval}`` and ``{depth}`` take one of the configured
-values, ``*`` takes anything. ``trades@{market}``, ``orderbook.{depth}@{market}``, ``bench:*``.
+values, ``{user}`` takes the id of the only user who may have the channel, ``*`` takes anything.
+``trades@{market}``, ``orderbook.{depth}@{market}``, ``user:{user}:*``, ``bench:*``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _HOLES = {
     "market": "[a-z0-9]+_[a-z0-9]+",
     "interval": "[0-9]+[a-z]+",
     "depth": "[0-9]+",
+    "user": "[A-Za-z0-9_.@-]+",
 }
 
 
@@ -58,6 +60,14 @@ class _Namespace:
     policy: Policy
 
 
+@attrs.frozen
+class Match:
+    """What is known of a channel by its name: its policy, and what is in the holes of the pattern."""
+
+    policy: Policy
+    holes: Mapping[str, str]
+
+
 class Namespaces:
     """Finds the policy of a channel by its name. The first pattern that matches wins, in the configured order.
 
@@ -67,9 +77,22 @@ class Namespaces:
     def __init__(self, policies: Iterable[Policy], values: Mapping[str, Iterable[str]]) -> None:
         self._namespaces = [_Namespace(_compile(policy.pattern), policy) for policy in policies]
         self._values = {hole: frozenset(allowed) for hole, allowed in values.items()}
+        self._wholes = {
+            namespace.policy.parts: namespace.policy.pattern
+            for namespace in self._namespaces
+            if namespace.policy.parts
+        }
+
+    def whole_of(self, policy: Policy) -> str | None:
+        """The channel of which those of ``policy`` are parts, where they are."""
+        return self._wholes.get(policy.pattern)
 
     def resolve(self, name: str) -> Policy:
-        """The policy of channel ``name``. Raises RequestRefused: 40001 for a name of no namespace, 40002 for a
+        """The policy of channel ``name``. Raises RequestRefused like ``match``."""
+        return self.match(name).policy
+
+    def match(self, name: str) -> Match:
+        """What is known of channel ``name``. Raises RequestRefused: 40001 for a name of no namespace, 40002 for a
         market that is not configured or a channel that is not available yet."""
         if not is_channel_name(name):
             raise RequestRefused(ErrorCode.INVALID_CHANNEL, "invalid channel name", channel=name)
@@ -80,7 +103,7 @@ class Namespaces:
                     raise RequestRefused(
                         ErrorCode.UNAVAILABLE_CHANNEL, "channel not available yet", channel=name
                     )
-                return namespace.policy
+                return Match(namespace.policy, match.groupdict())
         raise RequestRefused(ErrorCode.INVALID_CHANNEL, "no such channel", channel=name)
 
     def _check_holes(self, name: str, match: re.Match[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import attrs
@@ -34,7 +35,7 @@ class Policy:
     allow: tuple[str, ...] = option(
         (),
         doc='who may have it: "anyone", "authenticated", "user:ID", "tier:NAME", "role:NAME"; any of them will do; '
-        'empty: anyone, or where private: authenticated',
+        "empty: anyone, or where private: authenticated",
         check=check_allowed,
     )
     snapshot: Snapshot = option(
@@ -55,7 +56,8 @@ class Policy:
         at_least=0.0,
     )
     derived_from: str = option(
-        "", doc='the channel that the hub derives this one from, with the holes of pattern: "orderbook@{market}"'
+        "",
+        doc='the channel that the hub derives this one from, with the holes of pattern: "orderbook@{market}"',
     )
     parts: str = option(
         "",
@@ -85,3 +87,35 @@ class Policy:
     buffer_count: int = option(1000, doc="events kept for resume, history and slow subscribers", at_least=1)
     buffer_age: Seconds = option(Seconds(300.0), doc="how long an event is kept", at_least=0.0)
     buffer_bytes: Size = option(Size(64 * 1024 * 1024), doc="bytes kept for one channel", at_least=1024)
+
+
+def check_policy(policy: Policy) -> None:
+    """Raises ValueError where the options of a namespace contradict each other."""
+    if (policy.snapshot == "top") != bool(policy.derived_from):
+        raise ValueError('snapshot = "top" and derived_from are set both or not at all')
+    if policy.derived_from and ("{depth}" not in policy.pattern or policy.private):
+        raise ValueError("what is derived is public, and its pattern has {depth}")
+    if policy.parts and not policy.private:
+        raise ValueError("only private channels have parts")
+    if policy.on_lag == "snapshot" and policy.snapshot == "none":
+        raise ValueError('on_lag = "snapshot" needs a snapshot')
+    if policy.pace and policy.private:
+        raise ValueError("pace is for public channels: of a private one every event counts")
+
+
+def check_relations(policies: Mapping[str, Policy]) -> None:
+    """Whether namespaces, by name, fit together. Raises ValueError."""
+    by_pattern = {policy.pattern: policy for policy in policies.values()}
+    for name, policy in policies.items():
+        source = by_pattern.get(policy.derived_from)
+        if policy.derived_from and (source is None or source.snapshot != "book"):
+            raise ValueError(
+                f'namespaces.{name}: derived_from = "{policy.derived_from}" is no pattern of a namespace with '
+                'snapshot = "book"'
+            )
+        part = by_pattern.get(policy.parts)
+        if policy.parts and (part is None or not part.private or "{" in policy.pattern):
+            raise ValueError(
+                f'namespaces.{name}: parts = "{policy.parts}" is no pattern of a private namespace, or the whole '
+                "has holes itself"
+            )

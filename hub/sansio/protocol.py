@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import attrs
 
-from hub.sansio.commands import Command, Ping, Subscribe, Subscribed, Unsubscribe
+from hub.sansio.commands import Authenticate, Command, Ping, Subscribe, Subscribed, Unsubscribe
 from hub.sansio.errors import RequestRefused
+from hub.sansio.identity import Identity
 from hub.sansio.log import Gap
 from hub.sansio.publication import Publication
 
@@ -61,6 +62,10 @@ class Protocol(abc.ABC):
         """The state of a channel as of ``publication``."""
 
     @abc.abstractmethod
+    def covered(self, channel: str, publication: Publication, part: str) -> bytes:
+        """The publication's number in ``channel``, for a client that gets the event itself on ``part``."""
+
+    @abc.abstractmethod
     def subscribed(self, command: Subscribe, outcome: Subscribed, ts: int) -> bytes: ...
 
     @abc.abstractmethod
@@ -68,6 +73,17 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def pong(self, command: Ping, ts: int) -> bytes: ...
+
+    @abc.abstractmethod
+    def authenticated(self, command: Authenticate, identity: Identity, ts: int) -> bytes: ...
+
+    @abc.abstractmethod
+    def token_expiring(self, expires_at_ms: int, ts: int) -> bytes:
+        """Told ahead of time, so that the client can bring a new token."""
+
+    @abc.abstractmethod
+    def revoked(self, refusal: RequestRefused, ts: int) -> bytes:
+        """A subscription ended, because new credentials do not allow it."""
 
     @abc.abstractmethod
     def refused(self, refusal: RequestRefused, ts: int) -> bytes: ...

@@ -36,10 +36,11 @@ class Publication:
 
     ``data`` is compact JSON; ``ts`` is Unix milliseconds, as the source gave it; ``stored_at`` is the
     hub's monotonic time in seconds, by which buffers age. ``wire`` keeps the bytes of each encoding that
-    somebody asked for, so that an event is encoded once however many subscribers there are.
+    somebody asked for, so that an event is encoded once however many subscribers there are. ``part`` is where
+    the event is besides, as channel and seq, where the namespace has parts.
     """
 
-    __slots__ = ("data", "event", "kind", "last_update_id", "seq", "stored_at", "ts", "wire")
+    __slots__ = ("data", "event", "kind", "last_update_id", "part", "seq", "stored_at", "ts", "wire")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Publication:
         event: str,
         kind: str | None = None,
         last_update_id: int | None = None,
+        part: tuple[str, int] | None = None,
     ) -> None:
         self.seq = seq
         self.data = data
@@ -59,6 +61,7 @@ class Publication:
         self.event = event
         self.kind = kind
         self.last_update_id = last_update_id
+        self.part = part
         self.wire: dict[Encoding, bytes] = {}
 
     def __repr__(self) -> str:

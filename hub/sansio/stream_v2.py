@@ -13,8 +13,19 @@ import cbor2
 import msgspec
 
 from hub.sansio import strict_json
-from hub.sansio.commands import Command, Ping, Subscribe, Subscribed, Unsubscribe, parse_channels, parse_seen
+from hub.sansio.commands import (
+    Authenticate,
+    Command,
+    Ping,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    parse_channels,
+    parse_seen,
+    parse_token,
+)
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+from hub.sansio.identity import Identity, identity_as_json
 from hub.sansio.log import Gap
 from hub.sansio.protocol import Limits, Protocol, Welcome
 from hub.sansio.publication import Publication
@@ -48,6 +59,17 @@ class StreamV2Json(Protocol):
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:
         return _snapshot(channel, epoch, publication)
 
+    def covered(self, channel: str, publication: Publication, part: str) -> bytes:
+        return self.encode(
+            {
+                "ch": channel,
+                "ts": publication.ts,
+                "seq": publication.seq,
+                "type": "covered",
+                "data": {"channel": part},
+            }
+        )
+
     def welcome(self, welcome: Welcome) -> bytes | None:
         return self.encode(
             {"event": "connected", "ts": welcome.ts, "connId": welcome.connection_id, "server": welcome.node}
@@ -70,6 +92,22 @@ class StreamV2Json(Protocol):
 
     def pong(self, command: Ping, ts: int) -> bytes:
         return self.encode({"method": "pong", "id": command.id, "ts": ts})
+
+    def authenticated(self, command: Authenticate, identity: Identity, ts: int) -> bytes:
+        return self.encode(_answer(command.id, 0, "ok", identity_as_json(identity)))
+
+    def token_expiring(self, expires_at_ms: int, ts: int) -> bytes:
+        return self.encode({"event": "token_expiring", "ts": ts, "expiresAt": expires_at_ms})
+
+    def revoked(self, refusal: RequestRefused, ts: int) -> bytes:
+        return self.encode(
+            {
+                "event": "unsubscribed",
+                "ch": refusal.channel,
+                "ts": ts,
+                "data": {"code": int(refusal.code), "msg": refusal.msg},
+            }
+        )
 
     def refused(self, refusal: RequestRefused, ts: int) -> bytes:
         answer: dict[str, Any] = {"code": int(refusal.code), "msg": refusal.msg}
@@ -177,6 +215,10 @@ def _snapshot(channel: str, epoch: str, publication: Publication) -> bytes:
     )
 
 
+def _parse_token(params: Any) -> str:
+    return parse_token(params[0] if isinstance(params, list) and len(params) == 1 else None)
+
+
 def _answer(request_id: int | None, code: int, msg: str, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": request_id, "code": code, "msg": msg, "data": data}
 
@@ -192,6 +234,8 @@ def _parse(request: Mapping[str, Any], request_id: int, limits: Limits) -> Comma
             )
         case "ping":
             return Ping(request_id)
+        case "auth":
+            return Authenticate(request_id, _parse_token(request.get("params")))
         case str(method):
             raise RequestRefused(ErrorCode.INVALID_METHOD, f"unknown method {method[:32]!r}")
         case _:

@@ -25,11 +25,11 @@ class Tier:
         10, doc="unsubscribe requests per second; beyond: 40004; 0: no limit", at_least=0
     )
     pings: int = option(5, doc="ping requests per second; beyond: 40004; 0: no limit", at_least=0)
-    messages: int = option(
-        20, doc="messages of any kind per second; beyond: 40004; 0: no limit", at_least=0
-    )
+    messages: int = option(20, doc="messages of any kind per second; beyond: 40004; 0: no limit", at_least=0)
     violations: int = option(
-        10, doc="refusals with 40004 within violation_window, beyond: closed with 4029; 0: never", at_least=0
+        10,
+        doc="this many refusals with 40004 within violation_window: closed with 4029; 0: never",
+        at_least=0,
     )
     violation_window: Seconds = option(Seconds(30.0), doc="see violations", at_least=1.0)
     retry_after: Seconds = option(Seconds(30.0), doc="what a client that is closed with 4029 is told to wait")
@@ -37,6 +37,8 @@ class Tier:
 
 @attrs.frozen(kw_only=True)
 class AnonymousTier(Tier):
+    """Section ``[tiers.anonymous]``."""
+
     channels_per_connection: int = option(
         50, doc="subscriptions of one connection; beyond: 40003; 0: no limit", at_least=0
     )
@@ -44,6 +46,8 @@ class AnonymousTier(Tier):
 
 @attrs.frozen(kw_only=True)
 class MarketMakerTier(Tier):
+    """Section ``[tiers.mm]``."""
+
     connections_per_user: int = option(
         50, doc="connections of one user; beyond: 4030, or 429 over HTTP; 0: no limit", at_least=0
     )

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hub.core.broker import Broker, BrokerLimits
 from hub.core.contracts import Request
 from hub.core.http_query import MAX_FIELDS, ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.sansio.identity import Identity
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy
 from hub.sansio.publication import MAX_SEQ, Position
+from hub.sansio.tiers import AnonymousTier, Tiers
 
 POLICIES = (
     Policy(pattern="trades@{market}"),
@@ -31,18 +32,20 @@ CURSOR = encode_cursor([("ev:1", Position("e1", 5)), ("ev:9", Position("e2", 6))
 SEEN = {"ev:1": SeenPosition(5, "e1"), "ev:9": SeenPosition(6, "e2")}
 
 
-def request(query: str, **headers: str) -> Request:
+def request(query: str, identity: Identity = ANONYMOUS, **headers: str) -> Request:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Request(method="GET", path="/sse", query=query, headers=named, peer="127.0.0.1")
+    return Request(method="GET", path="/sse", query=query, headers=named, peer="127.0.0.1", identity=identity)
 
 
-def make_broker(**limits: Any) -> Broker:
-    return Broker(Namespaces(POLICIES, {"market": ("btc_tl",)}), limits=BrokerLimits(**limits))
+def make_broker(*, channels_per_connection: int = 50, **limits: Any) -> Broker:
+    tiers = Tiers(anonymous=AnonymousTier(channels_per_connection=channels_per_connection))
+    namespaces = Namespaces(POLICIES, {"market": ("btc_tl",)})
+    return Broker(namespaces, limits=BrokerLimits(**limits), tiers=tiers)
 
 
 def ask(query: str, broker: Broker | None = None, **about: Any) -> ChannelQuery:
-    headers = about.pop("headers", {})
-    return parse_channel_query(request(query, **headers), broker or make_broker(), **about)
+    headers, identity = about.pop("headers", {}), about.pop("identity", ANONYMOUS)
+    return parse_channel_query(request(query, identity, **headers), broker or make_broker(), **about)
 
 
 def refuse(query: str, broker: Broker | None = None, **about: Any) -> RequestRefused:

@@ -151,7 +151,7 @@ def test_patterns(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", " ", "a b", "{}", "{market", "market}", "{user}", "{Market}", "{market}{market}", "a/{market}", "ä*", "{a-b}", "a\n"],
+    ["", " ", "a b", "{}", "{market", "market}", "{owner}", "{Market}", "{market}{market}", "a/{market}", "ä*", "{a-b}", "a\n"],
 )  # fmt: skip
 def test_patterns_that_can_never_match(pattern: str) -> None:
     with pytest.raises(ValueError):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.publication import MAX_SEQ
-from hub.sansio.publish_request import parse_item, split_body
+from hub.sansio.publish_request import find_channel, parse_item, split_body
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 values = st.recursive(
@@ -129,3 +129,26 @@ def test_times_that_are_none(ts: int) -> None:
     # A number beyond a double is more than the statistics of latency can take, and ends the scheduler.
     with pytest.raises(PublishRefused):
         parse_item(b'{"channel":"a","data":1,"ts":%d}' % ts)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"channel":"a"}', b'{"channel":"a","data":1,"ts":"x"}', b'{"ts":null,"channel":"a","data":[]}',
+        b'{"channel":"a","data":"\\ud800"}', b'{"channel":"b","channel":"a"}',
+        b'{"channel":"a","data":NaN}', b'{"channel":"a","data":1e999}',
+    ],
+)  # fmt: skip
+def test_a_refused_item_may_name_its_channel_all_the_same(raw: bytes) -> None:
+    assert find_channel(raw) == "a"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null", b"[]", b"{}", b'{"channel":1}', b'{"channel":"a"', b'{"channel":"\xff"}', b'{"channel":"\\ud800"}',
+        b'{"channel":"a","data":' + b"[" * 100_000, b'{"channel":"a","data":' + b"1" * 10_000 + b"}", b"",
+    ],
+)  # fmt: skip
+def test_what_names_no_channel(raw: bytes) -> None:
+    assert find_channel(raw) is None

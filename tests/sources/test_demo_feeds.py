@@ -77,7 +77,7 @@ def test_a_candle_closes_once_and_the_next_is_flat_at_its_close() -> None:
     feed = CandleFeed(SOL, "1m", START, 160_000)
     assert [candle["closed"] for candle in decode([*feed.publish_due(START)])] == [False]
     feed.add(161_000, 500)
-    assert not [*feed.publish_due(START + 999)], "at most once a second"
+    assert not [*feed.publish_due(START + 499)], "not with every trade"
     closing, opening = decode([*feed.publish_due(START + MINUTE)])
     assert closing == {
         "openTime": START,
@@ -105,12 +105,14 @@ def test_a_candle_is_its_trades() -> None:
     assert prices == ["160.000", "163.000", "159.000", "162.000"]
 
 
-def test_the_closing_candle_does_not_wait_for_the_pace() -> None:
+def test_the_closing_candle_and_the_next_do_not_wait_for_the_pace() -> None:
     feed = CandleFeed(SOL, "1m", START, 160_000)
     end = START + MINUTE
     assert len([*feed.publish_due(end - 1)]) == 1
-    assert [candle["closed"] for candle in decode([*feed.publish_due(end)])] == [True]
-    assert [candle["closed"] for candle in decode([*feed.publish_due(end + 999)])] == [False]
+    assert [candle["closed"] for candle in decode([*feed.publish_due(end)])] == [True, False]
+    feed.add(160_001, 1)
+    assert not [*feed.publish_due(end + 499)]
+    assert [candle["closed"] for candle in decode([*feed.publish_due(end + 500)])] == [False]
 
 
 def test_a_candle_outlives_a_clock_that_is_set_back_and_one_that_jumps() -> None:
@@ -147,7 +149,6 @@ def test_a_ticker_is_of_the_last_day() -> None:
         2,
     )
     assert (whole["change"], whole["bid"], whole["ask"]) == ("20.000", "169.999", "170.001")
-    feed.touch()
     (half,) = decode([*feed.publish_due(START + DAY, 1, 2)])
     assert (half["openPrice"], half["low"], half["vol"], half["tradeCount"]) == (
         "170.000",
@@ -155,8 +156,7 @@ def test_a_ticker_is_of_the_last_day() -> None:
         "2.000",
         1,
     )
-    feed.touch()
-    (none,) = decode([*feed.publish_due(START + 2 * DAY, 1, 2)])
+    (none,) = decode([*feed.publish_due(START + 2 * DAY, 1, 3)])
     assert (none["last"], none["high"], none["change"], none["tradeCount"]) == (
         "170.000",
         "170.000",
@@ -169,10 +169,8 @@ def test_a_ticker_that_did_not_change_is_silent() -> None:
     feed = TickerFeed(SOL, 160_000)
     assert len([*feed.publish_due(START, 1, 2)]) == 1
     assert not [*feed.publish_due(START + 5_000, 1, 2)]
-    feed.touch()
-    assert len([*feed.publish_due(START + 5_000, 1, 2)]) == 1
-    feed.touch()
-    assert not [*feed.publish_due(START + 5_999, 1, 2)]
+    assert len([*feed.publish_due(START + 5_000, 1, 3)]) == 1, "another best price"
+    assert not [*feed.publish_due(START + 5_499, 1, 2)]
 
 
 def test_generic_channels_tell_their_story_over_and_over() -> None:

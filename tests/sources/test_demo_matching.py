@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import attrs
@@ -45,6 +46,8 @@ class MatchingMachine(RuleBasedStateMachine):
     @rule(side=SIDES, amount=AMOUNTS)
     def market(self, side: Side, amount: int) -> None:
         fills = self.match(side, None, amount)
+        value = sum(price * taken for _, price, taken in fills)
+        assert self.engine.sweep(side, amount) == (value, fills[-1][1] if fills else 0)
         outcome = self.engine.place_market(side, amount)
         self.check(outcome, fills, amount)
         self.given_up += outcome.amount
@@ -145,6 +148,12 @@ def test_update_id_grows_only_when_the_book_changed() -> None:
     engine.place_market("buy", 2)
     engine.cancel(order.order_id)
     assert engine.update_id == 3
+
+
+def test_engines_can_share_their_order_ids() -> None:
+    order_ids = itertools.count(7)
+    engines = [MatchingEngine(order_ids) for _ in range(2)]
+    assert [engine.place_limit("buy", 100, 1).order_id for engine in engines * 2] == [7, 8, 9, 10]
 
 
 @pytest.mark.parametrize("price, amount", [(0, 1), (-1, 1), (1, 0), (1, -1)])

@@ -27,7 +27,7 @@ class Recorder:
     """A ``publish`` that notes when, in which step of the scheduler, and what."""
 
     refuses: Callable[[str], bool] = lambda channel: False
-    calls: list[tuple[float, str, bytes, int | None, str | None]] = attrs.field(factory=list)
+    calls: list[tuple[float, str, bytes, int | None, str | None, str | None]] = attrs.field(factory=list)
 
     def __call__(
         self,
@@ -42,7 +42,7 @@ class Recorder:
     ) -> Position:
         if self.refuses(channel):
             raise PublishRefused(ErrorCode.INVALID_CHANNEL, "no such namespace")
-        self.calls.append((trio.current_time(), channel, data, ts, event))
+        self.calls.append((trio.current_time(), channel, data, ts, event, user))
         return Position("e", len(self.calls))
 
     @property
@@ -85,8 +85,10 @@ async def test_started_comes_after_the_first_books(autojump_clock: trio.testing.
     async with trio.open_nursery() as nursery:
         await nursery.start(source.run, recorder)
         markets = DemoSettings().markets
-        kinds = ("ticker", "orderbook", "orderbook.5", "trades", "bbo", "kline.1m", "kline.5m", "kline.1h")
-        assert {f"{kind}@{market}" for kind in kinds for market in markets} <= recorder.channels
+        kinds = ("ticker", "orderbook", "trades", "bbo", "kline.1m", "kline.5m", "kline.1h")
+        public = {f"{kind}@{market}" for kind in kinds for market in markets}
+        assert recorder.channels == public | {"orders", "balances"}
+        assert {call[5] for call in recorder.calls if "@" not in call[1]} == {*DemoSettings().users}
         assert source.statistics().status == "ok"
         nursery.cancel_scope.cancel()
 
@@ -124,12 +126,12 @@ async def test_others_run_while_it_catches_up(mock_clock: trio.testing.MockClock
 
 
 def test_the_same_seed_and_clock_are_the_same_events() -> None:
-    def record(seed: int) -> list[tuple[str, bytes]]:
+    def record(seed: int) -> list[tuple[str, bytes, str | None]]:
         recorder = Recorder()
         # A run and a clock for each, so that both begin at the same time.
         clock = trio.testing.MockClock(autojump_threshold=0)
         trio.run(run_for, make_source(500, seed=seed, showcase=True), recorder, 1.005, clock=clock)
-        return [(channel, data) for _, channel, data, _, _ in recorder.calls]
+        return [(channel, data, user) for _, channel, data, _, _, user in recorder.calls]
 
     first = record(1)
     assert record(1) == first
@@ -139,7 +141,7 @@ def test_the_same_seed_and_clock_are_the_same_events() -> None:
 async def test_timestamps_are_the_clocks(autojump_clock: trio.testing.MockClock) -> None:
     recorder = Recorder()
     await run_for(make_source(), recorder, 1.0)
-    assert all(ts == START + round(time * 1000) for time, _, _, ts, _ in recorder.calls)
+    assert all(ts == START + round(time * 1000) for time, _, _, ts, _, _ in recorder.calls)
 
 
 async def test_candles_close_without_trades(autojump_clock: trio.testing.MockClock) -> None:
@@ -148,7 +150,7 @@ async def test_candles_close_without_trades(autojump_clock: trio.testing.MockClo
     await run_for(DemoSource(settings, now_ms=mock_ms), recorder, 180.0)
     closed = [
         data
-        for _, channel, data, _, _ in recorder.calls
+        for _, channel, data, _, _, _ in recorder.calls
         if channel == "kline.1m@btc_tl" and b'"closed":true' in data
     ]
     assert len(closed) == 3
@@ -178,6 +180,12 @@ def test_a_random_seed_can_be_read_back() -> None:
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
-    for wrong in ({"markets": ()}, {"markets": ("btc_tl", "btc_tl")}, {"intervals": ("1m", "1m")}):
+    for wrong in (
+        {"markets": ()},
+        {"markets": ("btc_tl", "btc_tl")},
+        {"intervals": ("1m", "1m")},
+        {"users": ("a", "a")},
+        {"users": ("",)},
+    ):
         with pytest.raises(ValueError):
             DemoSettings(**wrong)

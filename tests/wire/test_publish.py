@@ -60,7 +60,15 @@ def test_many_events_with_bad_ones_among_them(publisher: Publisher, name: Naming
     found = results(response)
     assert [result.get("seq") for result in found] == [1, None, 2, None, None, 3]
     assert [result.get("code") for result in found] == [None, 40001, None, 40005, 40005, None]
-    assert found[1]["channel"] == "nowhere" and found[1]["msg"]
+    assert [result.get("channel") for result in found] == [
+        channel,
+        "nowhere",
+        channel,
+        None,
+        channel,
+        channel,
+    ]
+    assert all(result["msg"] for result in (found[1], found[3], found[4]))
 
 
 @pytest.mark.parametrize("form", ["list", "ndjson"])
@@ -129,8 +137,9 @@ def test_payloads_that_no_client_should_get(publisher: Publisher, name: Naming, 
     ],
 )
 def test_bad_fields(publisher: Publisher, name: Naming, fields: dict[str, Any], code: int) -> None:
-    (result,) = results(publisher.post(item(name("ev"), **fields)))
-    assert result.get("code") == code
+    channel = name("ev")
+    (result,) = results(publisher.post(item(channel, **fields)))
+    assert (result.get("code"), result.get("channel")) == (code, channel)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import trio
 from hub.core.contracts import Exchange, Publish
 from hub.sansio.errors import HubError, PublishRefused, RequestRefused
 from hub.sansio.publication import Position
-from hub.sansio.publish_request import PublishItem, parse_item, split_body
+from hub.sansio.publish_request import PublishItem, find_channel, parse_item, split_body
 
 #: Items after which others have their turn: about a millisecond of work.
 STRIDE = 64
@@ -88,14 +88,16 @@ class PublishHandler:
 
     def publish_item(self, raw: bytes) -> bytes:
         """Publishes one item; the result as JSON."""
-        item: PublishItem | None = None
+        channel: str | None = None
         try:
             item, data = parse_item(raw)
+            channel = item.channel
             position = self._publish_once(item, data)
         except HubError as error:
             assert isinstance(error, PublishRefused)
             refusal = {"code": int(error.code), "msg": error.msg}
-            return msgspec.json.encode(refusal if item is None else {"channel": item.channel, **refusal})
+            channel = find_channel(raw) if channel is None else channel
+            return msgspec.json.encode(refusal if channel is None else {"channel": channel, **refusal})
         return b'{"channel":"%b","seq":%d,"epoch":"%b"}' % (
             item.channel.encode(),
             position.seq,

@@ -12,6 +12,13 @@ import attrs
 import httpx
 import msgspec
 
+from hub.app.commands.operators import (
+    KEY_VARIABLE,
+    add_operators_arguments,
+    operators_key,
+    operators_url,
+)
+from hub.app.commands.urls import natural
 from hub.sansio.payload import BadPayload, check_payload
 
 STDIN = "-"
@@ -21,6 +28,10 @@ BATCH_SIZE = 256 * 1024
 READ_SIZE = 64 * 1024
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
+
+
+#: Options that a caller may leave out.
+_OPTIONAL = ("admin", "config", "key_file", "user", "event", "type", "last_update_id")
 
 
 class PublishFailed(Exception):
@@ -36,38 +47,78 @@ class Draft:
     where: str
 
 
+def add_publish_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``hub publish`` to the command line."""
+    parser = commands.add_parser(
+        "publish", help="publish events", allow_abbrev=False
+    )  # `--key SECRET` is no `--key-file`
+    parser.add_argument("channel", metavar="CHANNEL")
+    parser.add_argument("data", metavar="JSON", help="the event's payload; -: one a line from stdin")
+    add_operators_arguments(parser)
+    parser.add_argument("--user", metavar="ID", help="whose the event is, on a private channel")
+    parser.add_argument("--event", metavar="NAME", help="event name in the live envelope")
+    parser.add_argument(
+        "--type", choices=("snapshot", "delta"), help="whether the payload is a whole state or a change of it"
+    )
+    parser.add_argument(
+        "--last-update-id", metavar="N", type=natural, help="the matching engine's number of the update"
+    )
+    parser.set_defaults(run=publish_event)
+
+
 def publish_event(options: argparse.Namespace) -> int:
     """Publishes; prints a line of JSON with seq and epoch for each event. The exit status is 1 where any was
     refused."""
+    options = argparse.Namespace(**(dict.fromkeys(_OPTIONAL) | vars(options)))
+    key = operators_key(options)
     with httpx.Client(
-        trust_env=False, timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+        trust_env=False,
+        timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+        headers={} if key is None else {"authorization": f"ApiKey {key}"},
     ) as client:
-        publisher = _Publisher(client, f"{options.admin}/publish")
+        publisher = _Publisher(client, f"{operators_url(options)}/publish", _head(options))
         try:
             for lines in _read_stdin() if options.data == STDIN else [[(os.fsencode(options.data), "")]]:
-                publisher.publish(options.channel, options.event, lines)
+                publisher.publish(lines)
         except PublishFailed as failure:
             _complain(str(failure))
             return 1
     return 1 if publisher.has_refused else 0
 
 
+def _head(options: argparse.Namespace) -> bytes:
+    """What all events of one command have besides their payload: JSON without its closing brace."""
+    fields = {
+        "channel": _text(options.channel),
+        "user": _text(options.user),
+        "event": _text(options.event),
+        "type": options.type,
+        "lastUpdateId": options.last_update_id,
+    }
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})[:-1]
+
+
 class _Publisher:
-    def __init__(self, client: httpx.Client, url: str) -> None:
+    def __init__(self, client: httpx.Client, url: str, head: bytes) -> None:
         self.has_refused = False
+        self._head = head
         self._client = client
         self._url = url
 
-    def publish(self, channel: str, event: str | None, lines: Sequence[tuple[bytes, str]]) -> None:
+    def publish(self, lines: Sequence[tuple[bytes, str]]) -> None:
         """Publishes what is JSON of ``lines``, each with the words that tell where it stood."""
         drafts = []
         for data, where in lines:
             try:
-                drafts.append(Draft(_make_item(channel, event, data), where))
+                drafts.append(Draft(self._make_item(data), where))
             except BadPayload as error:
                 self._refuse(where, str(error))
         for batch in _split(drafts):
             self._post(batch)
+
+    def _make_item(self, data: bytes) -> bytes:
+        """A line of NDJSON, with the payload as it was written. Raises BadPayload."""
+        return b'%b,"data":%b}' % (self._head, check_payload(data))
 
     def _post(self, batch: Sequence[Draft]) -> None:
         body = b"\n".join(draft.item for draft in batch)
@@ -105,7 +156,7 @@ def _read_results(response: httpx.Response, count: int) -> list[_Result]:
     try:
         if response.status_code != HTTPStatus.OK:
             refusal = msgspec.json.decode(response.content, type=_Result)
-            raise PublishFailed(f"{response.url}: {refusal.msg} ({refusal.code})")
+            raise PublishFailed(f"{response.url}: {refusal.msg} ({refusal.code}){_advice(response)}")
         results = msgspec.json.decode(response.content, type=_Answer).results
     except (msgspec.MsgspecError, UnicodeDecodeError):
         results = []
@@ -114,18 +165,17 @@ def _read_results(response: httpx.Response, count: int) -> list[_Result]:
     return results
 
 
-def _make_item(channel: str, event: str | None, data: bytes) -> bytes:
-    """A line of NDJSON, with the payload as it was written. Raises BadPayload."""
-    payload = check_payload(data)
-    head = (
-        {"channel": _text(channel)} if event is None else {"channel": _text(channel), "event": _text(event)}
-    )
-    return b'%b,"data":%b}' % (msgspec.json.encode(head)[:-1], payload)
+def _advice(response: httpx.Response) -> str:
+    if response.status_code != HTTPStatus.UNAUTHORIZED:
+        return ""
+    if "authorization" in response.request.headers:
+        return "; the key that was given is another"
+    return f"; it is read from {KEY_VARIABLE}, or from a file with --key-file"
 
 
-def _text(argument: str) -> str:
+def _text(argument: str | None) -> str | None:
     """An argument that was not UTF-8 as text that JSON can hold; the hub will refuse it."""
-    return os.fsencode(argument).decode("utf-8", "replace")
+    return None if argument is None else os.fsencode(argument).decode("utf-8", "replace")
 
 
 def _split(drafts: Sequence[Draft]) -> Iterator[Sequence[Draft]]:

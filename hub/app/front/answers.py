@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from hub.app.front.guard import Refused
-from hub.core.contracts import BodyTooLarge, Exchange, Request
+from hub.core.contracts import BodyTooLarge, Exchange
 from hub.sansio.errors import ErrorCode, RequestRefused
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,16 @@ def raw_response(status: int, body: bytes, headers: Mapping[str, str]) -> bytes:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode("latin-1") + body
 
 
+def merged(headers: Mapping[str, str], others: Mapping[str, str]) -> Mapping[str, str]:
+    """Both; ``vary`` is a list, to which each may add."""
+    if not others:
+        return headers
+    both = {**headers, **others}
+    if "vary" in headers and "vary" in others:
+        both["vary"] = f"{headers['vary']}, {others['vary']}"
+    return both
+
+
 def refusal_response(refused: Refused) -> bytes:
     """The answer to what is no request, which ends the connection."""
     body = error_body(refused.code, refused.msg)
@@ -64,15 +74,24 @@ def refusal_response(refused: Refused) -> bytes:
     return raw_response(refused.status, body, answer_headers(refused.status, body, headers))
 
 
-async def answer(exchange: E, find_handler: Callable[[Request], Callable[[E], Awaitable[None]]]) -> None:
+def _refusal_headers(status: int, code: ErrorCode) -> dict[str, str]:
+    """How a client gets on: which credentials it needs (RFC 6750, section 3), or when it may come again."""
+    if status == 401:
+        problem = ' error="invalid_token"' if code == ErrorCode.TOKEN_EXPIRED else ""
+        return {"www-authenticate": f"Bearer{problem}", "cache-control": "no-store"}
+    return {"retry-after": "5"} if status in (429, 503) else {}
+
+
+async def answer(exchange: E, handle: Callable[[E], Awaitable[None]]) -> None:
     """Has the request handled; whatever goes wrong is answered here."""
     try:
-        await find_handler(exchange.request)(exchange)
+        await handle(exchange)
     except Refused as refused:
         await exchange.respond(refused.status, error_body(refused.code, refused.msg), refused.headers)
     except RequestRefused as refused:
         status = STATUS_OF_CODE.get(refused.code, 400)
-        await exchange.respond(status, error_body(refused.code, refused.msg, refused.channel))
+        body = error_body(refused.code, refused.msg, refused.channel)
+        await exchange.respond(status, body, _refusal_headers(status, refused.code))
     except BodyTooLarge as error:
         headers = {"connection": "close"}
         await exchange.respond(413, error_body(ErrorCode.INVALID_REQUEST, str(error)), headers)

@@ -13,7 +13,8 @@ from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
-from hub.app.front.answers import answer, answer_headers, refusal_response
+from hub.app.front import compression
+from hub.app.front.answers import answer, answer_headers, merged, refusal_response
 from hub.app.front.guard import Body, End, Head, Refused, RequestGuard
 from hub.app.front.stream import PeerStream
 from hub.core.contracts import BodyTooLarge, HttpHandler, Request
@@ -34,15 +35,26 @@ def make_config(*, keep_alive: float, head_size: int) -> Config:
 
 class GuardedStream:
     """What hypercorn reads: only what the guard let pass, and no request before the one before it is answered.
-    A refusal ends the input; it is answered at the end.
+    A refusal ends the input; it is answered at the end. So does a request that is not hypercorn's, a WebSocket's on
+    a connection that was kept alive: it is ``left_over``, and the stream lives on.
 
     It has the few methods that hypercorn 0.18 calls of a Trio stream.
     """
 
-    def __init__(self, stream: PeerStream, guard: RequestGuard, head: Head, *, head_timeout: float) -> None:
+    def __init__(
+        self,
+        stream: PeerStream,
+        guard: RequestGuard,
+        head: Head,
+        is_for_others: Callable[[Request], bool],
+        *,
+        head_timeout: float,
+    ) -> None:
         self._stream = stream
         self._guard = guard
+        self._is_for_others = is_for_others
         self._head_timeout = head_timeout
+        self.left_over: Head | None = None
         self._head_due = math.inf
         self._clean = bytearray()
         self._held: Head | None = None
@@ -65,6 +77,9 @@ class GuardedStream:
                     await self._wait_idle()
                     if self._is_closed:
                         return b""
+                elif isinstance(event, Head) and self._is_for_others(event.request):
+                    self.left_over = event
+                    return b""
                 elif event is not None:
                     self._held = None
                     self._pass(event)
@@ -122,7 +137,8 @@ class GuardedStream:
                     await self._stream.send_all(refusal_response(self._refused))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
-            await self._stream.aclose()
+            if self.left_over is None:
+                await self._stream.aclose()
         await trio.lowlevel.checkpoint()
 
 
@@ -130,23 +146,26 @@ async def serve_http(
     stream: PeerStream,
     guard: RequestGuard,
     head: Head,
-    find_handler: Callable[[Request], HttpHandler],
+    handle: HttpHandler,
     *,
+    is_for_others: Callable[[Request], bool],
     config: Config,
     context: WorkerContext,
     head_timeout: float,
     response_headers: Callable[[Request], Mapping[str, str]],
-) -> None:
-    """Serves the requests of one connection, the first of which has ``head``."""
-    guarded = GuardedStream(stream, guard, head, head_timeout=head_timeout)
+) -> Head | None:
+    """Serves the requests of one connection, the first of which has ``head``; up to the first that is
+    ``is_for_others``, which is returned."""
+    guarded = GuardedStream(stream, guard, head, is_for_others, head_timeout=head_timeout)
 
     async def app(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         if scope["type"] != "http":  # hypercorn 0.18 takes WebSockets too; those never come here
             return
-        await answer(AsgiExchange(guarded.request, receive, send, stream, response_headers), find_handler)
+        await answer(AsgiExchange(guarded.request, receive, send, stream, response_headers), handle)
 
     server: Any = _Server(app, config, context, {}, guarded)  # type: ignore[arg-type]
     await server.run()
+    return guarded.left_over
 
 
 class _Server(TCPServer):
@@ -202,8 +221,20 @@ class AsgiExchange:
                 return bytes(body)
 
     async def respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        await self._start(status, answer_headers(status, body, headers))
+        fields = answer_headers(status, body, headers)
+        if compression.is_compressible(status, len(body), fields):
+            body, fields = await self._compressed(body, fields)
+        await self._start(status, fields)
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _compressed(self, body: bytes, fields: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+        """The answer as the client takes it; caches are told that others may take it otherwise."""
+        fields = dict(merged(fields, {"vary": "accept-encoding"}))
+        is_accepted = compression.accepts_gzip(self.request.headers.get("accept-encoding", ""))
+        packed = await compression.compress(body) if is_accepted else None
+        return (
+            (body, fields) if packed is None else (packed, compression.encoded_headers(fields, len(packed)))
+        )
 
     async def open_stream(
         self, headers: Mapping[str, str], *, keepalive: tuple[bytes, float]
@@ -221,7 +252,7 @@ class AsgiExchange:
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.is_answered = True
-        all_headers = {**headers, **self._response_headers(self.request)}
+        all_headers = merged(headers, self._response_headers(self.request))
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 

@@ -5,11 +5,11 @@ An answer by way of ASGI costs about 250 microseconds, most of it dispatching; h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
-from hub.app.front.answers import answer, answer_headers, raw_response
+from hub.app.front.answers import answer, answer_headers, merged, raw_response
 from hub.app.front.guard import Body, End, RequestGuard
 from hub.app.front.stream import PeerStream
 from hub.core.contracts import BodyTooLarge, DirectHandler, Request
@@ -18,12 +18,19 @@ from hub.core.contracts import BodyTooLarge, DirectHandler, Request
 class DirectExchange:
     """``hub.core.contracts.Exchange`` on the stream itself."""
 
-    def __init__(self, stream: PeerStream, guard: RequestGuard, request: Request) -> None:
+    def __init__(
+        self,
+        stream: PeerStream,
+        guard: RequestGuard,
+        request: Request,
+        response_headers: Callable[[Request], Mapping[str, str]],
+    ) -> None:
         self.request = request
         self.is_answered = False
         self.is_kept_alive = request.http_version == "1.1" and "close" not in _tokens(request, "connection")
         self._stream = stream
         self._guard = guard
+        self._response_headers = response_headers
         self._is_at_end = False
         self._is_continue_due = "100-continue" in _tokens(request, "expect")
 
@@ -52,7 +59,8 @@ class DirectExchange:
         self.is_kept_alive = self.is_kept_alive and self._is_at_end and fields.get("connection") != "close"
         if not self.is_kept_alive:
             fields["connection"] = "close"
-        await self._stream.send_all(raw_response(status, body, fields))
+        all_fields = merged(fields, self._response_headers(self.request))
+        await self._stream.send_all(raw_response(status, body, all_fields))
 
     async def _receive(self) -> None:
         if self._is_continue_due and not self._guard.pending:
@@ -69,9 +77,13 @@ def _tokens(request: Request, header: str) -> list[str]:
 
 
 async def serve_direct(
-    stream: PeerStream, guard: RequestGuard, request: Request, handler: DirectHandler
+    stream: PeerStream,
+    guard: RequestGuard,
+    request: Request,
+    handler: DirectHandler,
+    response_headers: Callable[[Request], Mapping[str, str]],
 ) -> bool:
     """Serves one request; says whether the connection goes on."""
-    exchange = DirectExchange(stream, guard, request)
-    await answer(exchange, lambda request: handler)
+    exchange = DirectExchange(stream, guard, request, response_headers)
+    await answer(exchange, handler)
     return exchange.is_answered and exchange.is_kept_alive

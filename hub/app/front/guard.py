@@ -14,13 +14,14 @@ from urllib.parse import unquote, urlsplit
 import attrs
 import h11
 
+from hub.app.front.peers import Peer
 from hub.core.contracts import Request
 from hub.sansio.errors import ErrorCode
 
 _CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 #: What a server would act upon by changing the protocol; ours are decided before.
-_HOP_BY_HOP = frozenset({b"upgrade", b"http2-settings"})
+_HOP_BY_HOP = frozenset({"upgrade", "http2-settings"})
 
 
 class Refused(Exception):
@@ -64,8 +65,9 @@ class End:
 class RequestGuard:
     """Reads requests from the bytes of one connection: ``feed`` takes bytes, ``next_event`` gives what they say."""
 
-    def __init__(self, *, peer: str, max_head: int) -> None:
+    def __init__(self, *, peer: Peer, max_head: int) -> None:
         self._peer = peer
+        self._not_handed_on = frozenset(name.encode() for name in _HOP_BY_HOP | peer.ignored_headers)
         self._max_head = max_head
         self._connection = self._new_connection()
         self._received = b""
@@ -126,7 +128,7 @@ class RequestGuard:
         if event.http_version not in (b"1.1", b"1.0"):
             raise Refused(505, "this port speaks HTTP/1.1")
         self._is_in_request = True
-        headers = [(name, value) for name, value in event.headers if name not in _HOP_BY_HOP]
+        headers = [(name, value) for name, value in event.headers if name not in self._not_handed_on]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         clean = b"%b %b HTTP/%b\r\n%b\r\n" % (event.method, event.target, event.http_version, lines)
         return Head(_request(event, self._peer), clean, is_chunked=bool(encodings))
@@ -143,7 +145,7 @@ def _refusal(error: h11.RemoteProtocolError) -> Refused:
     return Refused(status if 400 <= status < 600 else 400, f"malformed request: {error}")
 
 
-def _request(event: h11.Request, peer: str) -> Request:
+def _request(event: h11.Request, peer: Peer) -> Request:
     target = event.target.decode("latin-1")
     try:
         parts = urlsplit(target if target.startswith("/") is False else "//host" + target)
@@ -152,12 +154,14 @@ def _request(event: h11.Request, peer: str) -> Request:
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        if key not in peer.ignored_headers:
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return Request(
         method=event.method.decode("latin-1").upper(),
         path=unquote(parts.path, errors="replace"),
         query=parts.query,
         headers=headers,
-        peer=peer,
+        peer=peer.client(headers),
+        direct_peer=peer.address,
         http_version=event.http_version.decode("latin-1"),
     )

@@ -6,36 +6,50 @@ in the handlers that were mounted. Every connection's failure ends here, in ``_s
 
 from __future__ import annotations
 
-import base64
-import binascii
-import errno
-import hashlib
-import hmac
 import logging
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
+from hub.app.front.accepting import accept_connections
 from hub.app.front.admission import Admission
 from hub.app.front.answers import refusal_response
 from hub.app.front.asgi import make_config, serve_http
+from hub.app.front.callers import Callers
 from hub.app.front.direct import serve_direct
+from hub.app.front.forwarded import Network
 from hub.app.front.guard import End, Head, Refused, RequestGuard
+from hub.app.front.origins import Origins
+from hub.app.front.peers import Peer, make_peer
+from hub.app.front.rates import AddressRates
+from hub.app.front.refusals import Refusals
+from hub.app.front.routes import Routes
 from hub.app.front.stream import PeerStream, PlainPeerStream
-from hub.core.contracts import DirectHandler, HttpHandler, Request, StreamingExchange, UpgradeHandler
+from hub.core.contracts import (
+    Authenticator,
+    DirectHandler,
+    Exchange,
+    HttpHandler,
+    Request,
+    StreamingExchange,
+    UpgradeHandler,
+)
 from hub.sansio.errors import ErrorCode
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+E = TypeVar("E", bound=Exchange)
 
 
 @attrs.frozen(kw_only=True)
 class PortSettings:
-    """Times in seconds, sizes in bytes; 0 connections means no bound."""
+    """Times in seconds, sizes in bytes, rates per second; 0 connections means no bound, a rate of 0 no limit."""
 
     head_size: int = 16 * 1024
     head_timeout: float = 5.0
@@ -44,6 +58,15 @@ class PortSettings:
     connections: int = 20_000
     connections_per_address: int = 0
     pending_per_address: int = 0
+    requests_per_address: float = 0.0
+    failed_logins_per_address: float = 5.0
+    #: Whose Forwarded or X-Forwarded-For says who a client is.
+    trusted_proxies: tuple[Network, ...] = ()
+    #: Whose X-User-Id and X-User-Tier are handed on.
+    gateway_networks: tuple[Network, ...] = ()
+    #: None: everybody is anonymous.
+    authenticator: Authenticator | None = None
+    identify_timeout: float = 10.0
     user_timeout: float = 75.0
     not_sent_low_water: int = 128 * 1024
     send_buffer: int = 0
@@ -54,6 +77,14 @@ class PortSettings:
     tls: ssl.SSLContext | None = None
 
 
+@attrs.frozen
+class PortStatistics:
+    """``refused`` counts by the limit that was reached: requests_per_ip, logins_per_ip, connections_per_ip,
+    connections, pending_per_ip."""
+
+    refused: Mapping[str, int]
+
+
 class Port:
     """One listening address with what is mounted on it (``hub.core.contracts.Mounts``)."""
 
@@ -61,16 +92,32 @@ class Port:
         self.name = name
         self.is_draining = False
         self._settings = settings
-        self._handlers: dict[str, dict[str, HttpHandler]] = {}
-        self._direct: dict[tuple[str, str], DirectHandler] = {}
-        self._upgrades: dict[str, UpgradeHandler] = {}
-        self._admission = Admission(total=settings.connections, per_address=settings.connections_per_address)
-        self._fallbacks = Admission(total=settings.connections, per_address=settings.connections_per_address)
-        self._pending = Admission(total=0, per_address=settings.pending_per_address)
+        self._refusals = refusals = Refusals(name)
+        total, per_address = settings.connections, settings.connections_per_address
+        self._admission = Admission(refusals, total=total, per_address=per_address)
+        self._fallbacks = Admission(refusals, total=total, per_address=per_address)
+        self._pending = Admission(
+            refusals, total=0, per_address=settings.pending_per_address, limit="pending"
+        )
+        self._rates = AddressRates(
+            refusals,
+            requests=settings.requests_per_address,
+            failed_logins=settings.failed_logins_per_address,
+        )
+        self._callers = _make_callers(settings, self._rates)
+        self._origins = Origins(settings.cors_origins)
+        self._routes = Routes(
+            self._origins,
+            key_hash=settings.key_hash,
+            takes_commands_of_pages=settings.takes_commands_of_pages,
+        )
         self._config = make_config(keep_alive=settings.keep_alive, head_size=settings.head_size)
         self._context = WorkerContext(None)
         self._open: set[trio.SocketStream] = set()
-        self._complained_at = -60.0
+        self._silent: set[trio.CancelScope] = set()
+
+    def statistics(self) -> PortStatistics:
+        return PortStatistics(self._refusals.counts)
 
     # --- mounting -----------------------------------------------------------------------------------------
 
@@ -82,24 +129,31 @@ class Port:
         *,
         is_stream: bool = False,
         is_fallback: bool = False,
+        is_open: bool = False,
     ) -> None:
-        """See ``hub.core.contracts.Mounts``."""
+        """See ``hub.core.contracts.Mounts``. ``is_open``: it is the same for everybody, so that credentials are not
+        looked at."""
         if is_stream:
             handler = self._admitting(handler, self._fallbacks if is_fallback else self._admission)
-        self._handlers.setdefault(path, {})[method] = handler
+        if self._callers is not None and not is_open:
+            handler = _identifying(handler, self._callers)
+        self._routes.add(method, path, handler)
 
     def mount_direct(self, method: str, path: str, handler: DirectHandler) -> None:
         """For short requests that come by the thousand (``hub.app.front.direct``)."""
-        self._direct[method, path] = handler
         self.mount_http(method, path, handler)
+        self._routes.add_direct(
+            method, path, handler if self._callers is None else _identifying(handler, self._callers)
+        )
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:
-        self._upgrades[path] = handler
+        """See ``hub.core.contracts.Mounts``."""
+        self._routes.add_upgrade(path, handler)
 
     def _admitting(self, handler: HttpHandler, admission: Admission) -> HttpHandler:
         async def admitted(exchange: StreamingExchange) -> None:
             self._check_not_draining()
-            with admission.admit(exchange.request.peer):
+            with _place(admission, exchange.request):
                 await handler(exchange)
 
         return admitted
@@ -115,8 +169,9 @@ class Port:
         """Serves connections until cancelled. The listeners are the caller's to close; closing them ends
         accepting, not serving."""
         async with trio.open_nursery() as nursery:
+            start = partial(nursery.start_soon, self._serve_connection)
             for listener in listeners:
-                nursery.start_soon(self._accept, listener, nursery)
+                nursery.start_soon(partial(accept_connections, listener, start, port=self.name))
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -129,46 +184,43 @@ class Port:
     async def drain(self) -> None:
         """Idle connections end now, the others after their answer."""
         self.is_draining = True
+        for scope in self._silent:
+            scope.cancel()
         await self._context.terminated.set()
-
-    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
-        while True:  # noqa: ASYNC913  # accept() is the checkpoint, in an `await` that the linter cannot see through
-            try:
-                stream = await listener.accept()
-            except trio.ClosedResourceError:
-                return
-            except OSError as error:
-                if error.errno not in _OUT_OF_DESCRIPTORS:
-                    raise
-                # trio 0.35's serve_listeners logs a traceback for each try, ten times a second.
-                self._complain("cannot accept connections", error)
-                await trio.sleep(0.1)
-            else:
-                nursery.start_soon(self._serve_connection, stream)
-
-    def _complain(self, text: str, error: OSError) -> None:
-        now = trio.current_time()
-        if now - self._complained_at >= 10.0:
-            self._complained_at = now
-            logger.error(text, extra={"port": self.name, "error": str(error)})
 
     async def _serve_connection(self, raw: trio.SocketStream) -> None:
         try:
-            peer = raw.socket.getpeername()[0]
+            address = raw.socket.getpeername()[0]
             self._set_options(raw)
         except OSError:  # gone already
             await trio.aclose_forcefully(raw)
             return
+        settings = self._settings
+        peer = make_peer(address, proxies=settings.trusted_proxies, gateways=settings.gateway_networks)
         self._open.add(raw)
         try:
-            if (stream := await self._open_stream(raw)) is not None:
-                await self._serve_stream(stream, peer)
+            with ExitStack() as pending:
+                await self._serve_peer(raw, peer, pending)
         finally:
             self._open.discard(raw)
+            raw.socket.close()
 
-    async def _serve_stream(self, stream: PeerStream, peer: str) -> None:
+    async def _serve_peer(self, raw: trio.SocketStream, peer: Peer, pending: ExitStack) -> None:
+        """``pending`` holds the place of a connection that has not asked for anything yet, from its TLS handshake
+        on."""
         try:
-            await self._dispatch(stream, peer)
+            if not peer.is_proxy:
+                pending.enter_context(self._pending.admit(peer.address))
+        except Refused as refused:
+            if self._settings.tls is None:  # else a word about it would cost the handshake
+                await self._serve_stream(PlainPeerStream(raw), partial(_refuse, refused=refused))
+            return
+        if (stream := await self._open_stream(raw)) is not None:
+            await self._serve_stream(stream, partial(self._dispatch, peer=peer, pending=pending))
+
+    async def _serve_stream(self, stream: PeerStream, serve: Callable[[PeerStream], Awaitable[None]]) -> None:
+        try:
+            await serve(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel):
             pass
         except* Exception:
@@ -200,45 +252,89 @@ class Port:
         await trio.aclose_forcefully(raw)
         return None
 
-    async def _dispatch(self, stream: PeerStream, peer: str) -> None:
-        settings = self._settings
-        guard = RequestGuard(peer=peer, max_head=settings.head_size)
+    async def _dispatch(self, stream: PeerStream, *, peer: Peer, pending: ExitStack) -> None:
+        guard = RequestGuard(peer=peer, max_head=self._settings.head_size)
         try:
-            with self._pending.admit(peer):
-                head = await self._read_head(stream, guard, settings.first_byte_timeout)
-            while head is not None and (direct := self._direct.get((head.request.method, head.request.path))):
-                self._check_caller(head.request)
-                if not await serve_direct(stream, guard, head.request, direct) or self.is_draining:
-                    return
-                head = await self._read_head(stream, guard, settings.keep_alive)
-            if head is None:
-                return
-            if (upgrade := self._find_upgrade(head.request)) is not None:
-                with self._admission.admit(peer):
-                    stream.unread(guard.pending)
-                    await upgrade(head.request, stream)
-                return
+            head = await self._read_head(stream, guard, self._settings.first_byte_timeout)
+            while head is not None:
+                head = await self._serve_head(stream, guard, head, pending)
         except Refused as refused:
-            await stream.send_all(refusal_response(refused))
-            return
-        await serve_http(
+            await _refuse(stream, refused)
+
+    async def _serve_head(
+        self, stream: PeerStream, guard: RequestGuard, head: Head, pending: ExitStack
+    ) -> Head | None:
+        """Serves a request, and as many after it as are for the same server; the first that is not, if any."""
+        request = head.request
+        try:
+            self._rates.check_request(request)
+        except Refused as refused:
+            pending.close()
+            return await self._serve_directly(stream, guard, request, _refusing(refused))
+        if (direct := self._routes.find_direct(request)) is not None:
+            pending.close()
+            return await self._serve_directly(stream, guard, request, direct)
+        if (upgrade := self._routes.find_upgrade(request)) is not None:
+            await self._serve_upgrade(stream, guard, request, upgrade, pending)
+            return None
+        pending.close()
+
+        async def handle(exchange: StreamingExchange) -> None:
+            if exchange.request is not request:  # which was counted above
+                self._rates.check_request(exchange.request)
+            await self._routes.find_handler(exchange.request)(exchange)
+
+        return await serve_http(
             stream,
             guard,
             head,
-            self._find_handler,
+            handle,
+            is_for_others=self._routes.is_upgrade,
             config=self._config,
             context=self._context,
-            head_timeout=settings.head_timeout,
-            response_headers=self._response_headers,
+            head_timeout=self._settings.head_timeout,
+            response_headers=self._origins.headers,
         )
 
-    async def _read_head(self, stream: PeerStream, guard: RequestGuard, patience: float) -> Head | None:
-        """The next head, whose first byte comes within ``patience`` seconds; None where there is none."""
+    async def _serve_directly(
+        self, stream: PeerStream, guard: RequestGuard, request: Request, handler: DirectHandler
+    ) -> Head | None:
+        is_kept_alive = await serve_direct(stream, guard, request, handler, self._origins.headers)
+        if not is_kept_alive or self.is_draining:
+            return None
+        return await self._read_head(stream, guard, self._settings.keep_alive, is_idle=True)
+
+    async def _serve_upgrade(
+        self,
+        stream: PeerStream,
+        guard: RequestGuard,
+        request: Request,
+        handler: UpgradeHandler,
+        pending: ExitStack,
+    ) -> None:
+        if self._callers is not None:
+            request = await self._callers.introduce(request)
+        pending.close()
+        self._check_not_draining()
+        with _place(self._admission, request):
+            stream.unread(guard.pending)
+            await handler(request, stream)
+
+    async def _read_head(
+        self, stream: PeerStream, guard: RequestGuard, patience: float, *, is_idle: bool = False
+    ) -> Head | None:
+        """The next head, whose first byte comes within ``patience`` seconds; None where there is none. A connection
+        that ``is_idle`` need not wait for it when the port is drained."""
         if (head := _next_head(guard)) is not None:
             return head
         if not guard.is_waiting_for_head:
             with trio.move_on_after(patience) as silence:
-                guard.feed(await stream.receive_some())
+                if is_idle:
+                    self._silent.add(silence)
+                try:
+                    guard.feed(await stream.receive_some())
+                finally:
+                    self._silent.discard(silence)
             if silence.cancelled_caught:
                 return None
         with trio.move_on_after(self._settings.head_timeout):
@@ -250,63 +346,39 @@ class Port:
             return head
         raise Refused(408, "the request's head took too long")
 
-    # --- routing ------------------------------------------------------------------------------------------
-
-    def _find_upgrade(self, request: Request) -> UpgradeHandler | None:
-        handler = self._upgrades.get(request.path)
-        if handler is None:
-            if _is_websocket(request):
-                self._find_handler(request)
-                raise Refused(400, "no WebSocket here")
-            return None
-        _check_upgrade(request)
-        self._check_not_draining()
-        return handler
-
     def _check_not_draining(self) -> None:
         if self.is_draining:
             raise Refused(503, "going away", code=ErrorCode.UNAVAILABLE, headers={"retry-after": "1"})
 
-    def _check_caller(self, request: Request) -> None:
-        """On the operators' port: who may call at all. Raises Refused."""
-        if self._settings.key_hash and not _has_key(request, self._settings.key_hash):
-            headers = {"www-authenticate": "ApiKey"}
-            raise Refused(401, "needs an API key", code=ErrorCode.UNAUTHENTICATED, headers=headers)
-        # A page of any site can have the browser post to a port on this machine, and says so by an Origin.
-        if (
-            not self._settings.takes_commands_of_pages
-            and request.method == "POST"
-            and "origin" in request.headers
-        ):
-            raise Refused(403, "not for web pages", code=ErrorCode.FORBIDDEN)
 
-    def _find_handler(self, request: Request) -> HttpHandler:
-        self._check_caller(request)
-        if request.path in self._upgrades:  # on a connection that is kept alive
-            _check_upgrade(request)
-        methods = self._handlers.get(request.path) or self._handlers.get(_parent(request.path))
-        if methods is None:
-            raise Refused(404, "no such path")
-        handler = methods.get(request.method)
-        if handler is None and request.method == "OPTIONS" and self._settings.cors_origins:
-            return _preflight(sorted(methods))
-        if handler is None:
-            allow = ", ".join(sorted(methods))
-            raise Refused(405, f"use {allow}", code=ErrorCode.INVALID_METHOD, headers={"allow": allow})
-        return handler
+def _make_callers(settings: PortSettings, rates: AddressRates) -> Callers | None:
+    if settings.authenticator is None:
+        return None
+    return Callers(settings.authenticator, rates, patience=settings.identify_timeout)
 
-    def _response_headers(self, request: Request) -> Mapping[str, str]:
-        origins = self._settings.cors_origins
-        origin = request.headers.get("origin")
-        if not origins:
-            return {}
-        if origin is None or ("*" not in origins and origin not in origins):
-            return {"vary": "origin"}
-        return {
-            "vary": "origin",
-            "access-control-allow-origin": origin,
-            "access-control-expose-headers": "etag, retry-after, link",
-        }
+
+def _identifying(handler: Callable[[E], Awaitable[None]], callers: Callers) -> Callable[[E], Awaitable[None]]:
+    async def identified(exchange: E) -> None:
+        exchange.request = await callers.identify(exchange.request)
+        await handler(exchange)
+
+    return identified
+
+
+def _place(admission: Admission, request: Request) -> AbstractContextManager[None]:
+    """Only the anonymous are counted by their address; of users the broker knows more (stream-v2.md, "Limits")."""
+    return admission.admit(request.peer, counts_by_address=request.identity.user is None)
+
+
+async def _refuse(stream: PeerStream, refused: Refused) -> None:
+    await stream.send_all(refusal_response(refused))
+
+
+def _refusing(refused: Refused) -> DirectHandler:
+    async def refuse(exchange: Exchange) -> None:
+        raise refused
+
+    return refuse
 
 
 def _next_head(guard: RequestGuard) -> Head | None:
@@ -316,52 +388,3 @@ def _next_head(guard: RequestGuard) -> Head | None:
             return event
         assert isinstance(event, End)
     return None
-
-
-def _has_key(request: Request, key_hash: str) -> bool:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    digest = hashlib.sha256(key.strip().encode("latin-1")).hexdigest()
-    return scheme.lower() == "apikey" and hmac.compare_digest(digest, key_hash)
-
-
-def _parent(path: str) -> str:
-    """``/history/a`` is found at ``/history/*``."""
-    return path[: path.find("/", 1) + 1] + "*" if path.count("/") > 1 else ""
-
-
-def _preflight(methods: list[str]) -> HttpHandler:
-    async def answer(exchange: StreamingExchange) -> None:
-        headers = {
-            "access-control-allow-methods": ", ".join(methods),
-            "access-control-allow-headers": "authorization, content-type, last-event-id",
-            "access-control-max-age": "600",
-        }
-        await exchange.respond(204, b"", headers)
-
-    return answer
-
-
-def _is_websocket(request: Request) -> bool:
-    tokens = request.headers.get("connection", "").lower().split(",")
-    return request.headers.get("upgrade", "").strip().lower() == "websocket" and "upgrade" in map(
-        str.strip, tokens
-    )
-
-
-def _check_upgrade(request: Request) -> None:
-    """Raises Refused unless the request is a WebSocket handshake of RFC 6455, section 4.2.1."""
-    upgrade = {"upgrade": "websocket", "connection": "upgrade, close"}
-    if request.method != "GET":
-        raise Refused(405, "use GET", code=ErrorCode.INVALID_METHOD, headers={"allow": "GET"})
-    if not _is_websocket(request) or request.http_version != "1.1":
-        raise Refused(426, "this path is a WebSocket", headers=upgrade)
-    if request.headers.get("sec-websocket-version") != "13":
-        raise Refused(426, "only WebSocket version 13", headers={**upgrade, "sec-websocket-version": "13"})
-    try:
-        key = base64.b64decode(request.headers.get("sec-websocket-key", ""), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        raise Refused(400, "a WebSocket handshake has no body")
-    if len(key) != 16:
-        raise Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")

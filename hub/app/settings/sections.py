@@ -12,9 +12,13 @@ from typing import Any
 
 import attrs
 
+from hub.auth.settings import AuthSettings
+from hub.providers import ProviderSettings, check_template
 from hub.sansio.names import check_pattern
 from hub.sansio.options import Seconds, Size, option
-from hub.sansio.policies import Policy
+from hub.sansio.policies import Payload, Policy, check_policy, check_relations
+from hub.sansio.tiers import Tiers
+from hub.sansio.views.catalogue import check_view
 
 KB = 1024
 MB = 1024 * KB
@@ -63,6 +67,13 @@ def _check_origin(origin: str) -> None:
         raise ValueError('expected an origin without a path, such as "https://app.example.com", or "*"')
 
 
+def _check_network(network: str) -> None:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError as error:
+        raise ValueError(f'expected a network such as "10.0.0.0/8" or an address: {error}') from None
+
+
 def _check_market(market: str) -> None:
     if not re.fullmatch(r"[a-z0-9]+_[a-z0-9]+", market):
         raise ValueError("expected base_quote in lower case, such as btc_tl")
@@ -78,6 +89,13 @@ def _check_namespace(policy: Policy) -> None:
         check_pattern(policy.pattern)
     except ValueError as error:
         raise ValueError(f'pattern "{policy.pattern}": {error}') from error
+    check_policy(policy)
+    check_view(policy)
+    if policy.provider:
+        try:
+            check_template(policy.provider, pattern=policy.pattern, is_private=policy.private)
+        except ValueError as error:
+            raise ValueError(f"provider: {error}") from error
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +165,14 @@ class ServerSettings:
         Seconds(10 * SECOND), doc="time for clients to take their farewell on a drain; then they are cut"
     )
     cors_origins: tuple[str, ...] = option(
-        (), doc='origins whose pages may read HTTP answers; "*": any', check=_check_origin
+        (),
+        doc='origins whose pages may read HTTP answers and open WebSockets, beside the hub\'s own; "*": any',
+        check=_check_origin,
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        doc="networks whose Forwarded or X-Forwarded-For tells a client's address; from anyone else they are ignored",
+        check=_check_network,
     )
     page: bool = option(True, doc="whether / serves the page with the live list of channels")
     publish_body_size: Size = option(
@@ -178,8 +203,16 @@ class LimitSettings:
     pending_per_ip: int = option(
         256, doc="connections from one address that have not sent a request yet; 0: no limit", at_least=0
     )
-    channels_per_connection: int = option(
-        50, doc="subscriptions of one connection; beyond: 40003; 0: no limit", at_least=0
+    requests_per_ip: float = option(
+        100.0,
+        doc="short HTTP requests per second from one address, twice as many at once; beyond: 429; 0: no limit",
+        at_least=0.0,
+    )
+    failed_logins_per_ip: float = option(
+        5.0,
+        doc="requests per second from one address whose credentials are not valid, four times as many at once; "
+        "beyond: 429; 0: no limit",
+        at_least=0.0,
     )
     params: int = option(200, doc="channels named in one request; beyond: 40005", at_least=1)
     slow_warn_dropped: int = option(
@@ -209,6 +242,11 @@ class LimitSettings:
         Seconds(1 * MINUTE),
         doc="a WebSocket from which nothing came for this long is closed",
         at_least=SHORTEST,
+    )
+    books_total: Size = option(
+        Size(1536 * MB),
+        doc="memory of all order books together; beyond, those that nobody has subscribed are let go of",
+        at_least=1 * MB,
     )
     buffers_total: Size = option(Size(1 * GB), doc="bytes of all channels' buffers together", at_least=1 * MB)
     channels_total: int = option(100_000, doc="channels that exist at a time", at_least=1)
@@ -250,36 +288,52 @@ class LogSettings:
 
 
 def default_namespaces() -> Mapping[str, Policy]:
-    """The table of channels.md. Whole-state channels have their newest value as snapshot. The private ones are
-    never dropped in silence: their lag limit is the whole buffer, and beyond it they close to resume."""
+    """The table of channels.md. Private channels are never dropped in silence: their lag limit is the whole buffer,
+    and beyond it they are told what they lost with the state, or close to resume where there is none."""
 
-    def private(pattern: str, event: str, count: int) -> Policy:
+    def state(pattern: str, event: str, payload: Payload, **others: Any) -> Policy:
         return Policy(
-            pattern=pattern, private=True, event=event, on_lag="close", lag_limit=0, buffer_count=count
+            pattern=pattern, event=event, payload=payload, snapshot="last", on_lag="latest", **others
         )
 
+    def private(pattern: str, event: str, payload: Payload, **others: Any) -> Policy:
+        return Policy(pattern=pattern, private=True, event=event, payload=payload, lag_limit=0, **others)
+
+    orders: Mapping[str, Any] = {"snapshot": "orders", "on_lag": "snapshot"}
     return {
-        "ticker": Policy(pattern="ticker@{market}", event="price_tick", snapshot="last", on_lag="latest"),
+        "ticker": state("ticker@{market}", "price_tick", "ticker", pace=Seconds(1.0)),
         "orderbook": Policy(
             pattern="orderbook@{market}",
             event="orderbook",
+            payload="orderbook",
+            snapshot="book",
+            on_lag="snapshot",
             buffer_count=100_000,
         ),
         "orderbook_top": Policy(
-            pattern="orderbook.{depth}@{market}", event="orderbook", snapshot="last", on_lag="latest"
+            pattern="orderbook.{depth}@{market}",
+            event="orderbook",
+            snapshot="top",
+            derived_from="orderbook@{market}",
+            pace=Seconds(0.1),
+            on_lag="latest",
         ),
-        "trades": Policy(pattern="trades@{market}", event="trade", buffer_count=50_000),
-        "kline": Policy(
-            pattern="kline.{interval}@{market}", event="candle_update", snapshot="last", on_lag="latest"
+        "trades": Policy(
+            pattern="trades@{market}",
+            event="trade",
+            payload="trades",
+            snapshot="trades",
+            buffer_count=50_000,
         ),
-        "bbo": Policy(
-            pattern="bbo@{market}", event="bbo", snapshot="last", on_lag="latest", buffer_count=10_000
+        "kline": state("kline.{interval}@{market}", "candle_update", "kline", pace=Seconds(1.0)),
+        "bbo": state("bbo@{market}", "bbo", "bbo", buffer_count=10_000),
+        "orders": private("orders", "order", "order", parts="orders@{market}", **orders),
+        "orders_market": private("orders@{market}", "order", "order", **orders),
+        "fills": private("fills", "fill", "fill", parts="fills@{market}", on_lag="close"),
+        "fills_market": private("fills@{market}", "fill", "fill", on_lag="close"),
+        "balances": private(
+            "balances", "balance", "balance", snapshot="balances", on_lag="snapshot", buffer_count=100
         ),
-        "orders": private("orders", "order", 1000),
-        "orders_market": private("orders@{market}", "order", 1000),
-        "fills": private("fills", "fill", 1000),
-        "fills_market": private("fills@{market}", "fill", 1000),
-        "balances": private("balances", "balance", 100),
         "positions": Policy(pattern="positions", private=True, available=False, event="position"),
     }
 
@@ -292,6 +346,12 @@ class Settings:
     limits: LimitSettings = option(
         factory=LimitSettings, doc="What one client, one address and all together may use."
     )
+    auth: AuthSettings = option(factory=AuthSettings, doc="Who clients are.")
+    provider: ProviderSettings = option(
+        factory=ProviderSettings,
+        doc="How back ends are asked for first states; which, is said by a namespace's provider.",
+    )
+    tiers: Tiers = option(factory=Tiers, doc="What clients may use, by the tier in their credentials.")
     channels: ChannelSettings = option(
         factory=ChannelSettings, doc="What the holes in the namespaces' patterns may hold."
     )
@@ -309,3 +369,6 @@ class Settings:
         doc="Where events come from. A source is on when its section is there, unless enabled = false.",
     )
     logging: LogSettings = option(factory=LogSettings, doc="JSON lines on stdout.")
+
+    def __attrs_post_init__(self) -> None:
+        check_relations(self.namespaces)

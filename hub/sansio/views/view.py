@@ -10,6 +10,8 @@ from typing import Any
 class View(abc.ABC):
     """The state of one channel. ``kind`` is "snapshot", "delta" or None (whatever is usual for the channel)."""
 
+    __slots__ = ()
+
     @property
     @abc.abstractmethod
     def is_known(self) -> bool:
@@ -22,11 +24,12 @@ class View(abc.ABC):
 
     @abc.abstractmethod
     def parse(self, data: bytes, kind: str | None) -> Any:
-        """Checks a payload and gives what ``fold`` takes; changes nothing. Raises BadPayload."""
+        """Checks a payload and gives what ``fold`` takes; changes nothing. Raises BadPayload, whose text names the
+        field. That ``data`` is JSON is only looked at where the view must read it."""
 
     @abc.abstractmethod
     def fold(self, parsed: Any) -> None:
-        """Takes what ``parse`` gave."""
+        """Takes what ``parse`` gave. What was parsed need not be folded, and another may come before it."""
 
     @abc.abstractmethod
     def render(self) -> bytes | None:
@@ -37,9 +40,10 @@ class View(abc.ABC):
         return False
 
     def seed(self, data: bytes) -> None:
-        """Takes the first state from outside; what was folded since is newer and wins. Raises BadPayload."""
+        """Takes the first state from outside; what was folded before is newer and wins, and so does a state that is
+        known by now. Raises BadPayload, and the state is as it was."""
         raise NotImplementedError(f"{type(self).__name__} needs no first state")
 
     def forget(self) -> None:
         """Lets go of the state, to save memory: unknown until the next snapshot."""
-        return None
+        return

@@ -6,14 +6,18 @@ from typing import NamedTuple
 
 
 class Draft(NamedTuple):
-    """The arguments of one ``publish`` call. A tuple, because thousands are made each second."""
+    """The arguments of one ``publish`` call. A tuple, because thousands are made each second.
+
+    ``event`` is None where the channel's namespace names it.
+    """
 
     channel: str
     data: bytes
     ts: int
-    event: str
+    event: str | None = None
     kind: str | None = None
     last_update_id: int | None = None
+    user: str | None = None
 
 
 class Pace:

@@ -1,7 +1,8 @@
 """What is traded: precision, a realistic price to wander around, and how busy a market is.
 
 Prices and amounts are integers everywhere in the simulation, in units of the last decimal that the market
-shows; only payloads hold decimals, as text.
+shows; money on accounts is an integer too, in units that are the same in all markets. Only payloads hold
+decimals, as text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 import attrs
+
+#: Decimals of money on accounts: as many as price x amount has in any market here, and fees have a few to lose.
+ASSET_DECIMALS = 8
 
 _MARKET_NAME = re.compile(r"[a-z0-9]+_[a-z0-9]+")
 
@@ -29,6 +33,24 @@ class Instrument:
     typical_amount: int
     weight: int
 
+    @property
+    def base(self) -> str:
+        """The asset that is traded: "btc" in btc_tl."""
+        return self.market.partition("_")[0]
+
+    @property
+    def quote(self) -> str:
+        """The asset that is paid with: "tl" in btc_tl."""
+        return self.market.partition("_")[2]
+
+    def amount_money(self, amount: int) -> int:
+        """An amount in units of money on accounts."""
+        return _money(amount, self.amount_decimals)
+
+    def value_money(self, value: int) -> int:
+        """A sum of price x amount in units of money on accounts."""
+        return _money(value, self.price_decimals + self.amount_decimals)
+
     def price_text(self, price: int) -> str:
         return decimal_text(price, self.price_decimals)
 
@@ -46,6 +68,15 @@ def decimal_text(value: int, decimals: int) -> str:
         return str(value)
     digits = f"{abs(value):0{decimals + 1}d}"
     return f"{'-' if value < 0 else ''}{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def _money(value: int, decimals: int) -> int:
+    return value * int(10 ** (ASSET_DECIMALS - decimals))
+
+
+def money_text(money: int) -> str:
+    """The text of money on an account."""
+    return decimal_text(money, ASSET_DECIMALS)
 
 
 def check_market(market: str) -> None:

@@ -7,7 +7,9 @@ amounts are positive integers.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import attrs
@@ -145,15 +147,16 @@ class BookSide:
 class MatchingEngine:
     """The book of one market and the rules by which it changes.
 
-    ``update_id`` grows by one with every call that changed the book.
+    ``update_id`` grows by one with every call that changed the book. ``order_ids`` gives orders their ids; engines
+    that share it have no id in common.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order_ids: Iterator[int] | None = None) -> None:
         self.bids = BookSide("buy")
         self.asks = BookSide("sell")
         self.orders: dict[int, Order] = {}
         self.update_id = 0
-        self._last_order_id = 0
+        self._order_ids = itertools.count(1) if order_ids is None else order_ids
 
     def place_limit(self, side: Side, price: int, amount: int) -> Outcome:
         """Trades as far as ``price`` allows; the rest stays in the book."""
@@ -182,11 +185,21 @@ class MatchingEngine:
         self.update_id += 1
         return Outcome(order_id, order.side, order.amount, changes=[change])
 
+    def sweep(self, side: Side, amount: int) -> tuple[int, int]:
+        """What a market order would come to: the sum of price x amount, and the last price; 0 where it would not
+        trade at all. Changes nothing."""
+        value = price = 0
+        for level in self.opposite(side).levels:
+            taken = min(amount, level.amount)
+            value, price, amount = value + taken * level.price, level.price, amount - taken
+            if not amount:
+                break
+        return value, price
+
     def _accept(self, side: Side, amount: int) -> Outcome:
         if amount <= 0:
             raise ValueError(f"amount {amount} is not positive")
-        self._last_order_id += 1
-        return Outcome(self._last_order_id, side, amount)
+        return Outcome(next(self._order_ids), side, amount)
 
     def _match(self, outcome: Outcome, limit: int | None) -> None:
         opposite = self.opposite(outcome.side)

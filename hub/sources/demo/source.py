@@ -51,14 +51,27 @@ class DemoSettings:
     intervals: tuple[str, ...] = option(
         ("1m", "5m", "1h"), doc="intervals of the kline channels", choices=tuple(INTERVALS)
     )
-    depth: int = option(50, doc="visible levels of a book", unit="levels a side", at_least=20, at_most=1_000)
+    depth: int = option(
+        100,
+        doc="levels of a book at most; the farthest orders are cancelled",
+        unit="levels a side",
+        at_least=20,
+        at_most=1_000,
+    )
+    users: tuple[str, ...] = option(
+        ("demo-alice", "demo-bob", "demo-mm"),
+        doc="users with money and orders of their own, published on orders, fills and balances; empty: none",
+    )
     showcase: bool = option(True, doc="also publish the generic channels job:backtest_demo and copilot:demo")
 
     def __attrs_post_init__(self) -> None:
         if not self.markets:
             raise ValueError("the demo needs at least one market")
-        if len(set(self.markets)) < len(self.markets) or len(set(self.intervals)) < len(self.intervals):
-            raise ValueError("a market or an interval of the demo is named twice")
+        for names in (self.markets, self.intervals, self.users):
+            if len(set(names)) < len(names):
+                raise ValueError("a market, an interval or a user of the demo is named twice")
+        if not all(self.users):
+            raise ValueError("a user of the demo has no name")
 
 
 def unix_ms() -> int:
@@ -125,9 +138,9 @@ class DemoSource:
         return count
 
     def _publish_one(self, publish: Publish, draft: Draft) -> None:
-        channel, data, ts, event, kind, last_update_id = draft
+        channel, data, ts, event, kind, last_update_id, user = draft
         try:
-            publish(channel, data, ts=ts, event=event, kind=kind, last_update_id=last_update_id)
+            publish(channel, data, ts=ts, event=event, kind=kind, last_update_id=last_update_id, user=user)
         except PublishRefused as refusal:
             self._refused.add(channel)
             _logger.warning("demo channel refused", extra={"channel": channel, "reason": refusal.msg})
@@ -141,6 +154,7 @@ class DemoSource:
             seed=self._seed,
             intervals=settings.intervals,
             depth=settings.depth,
+            users=settings.users,
             now_ms=now_ms,
         )
 

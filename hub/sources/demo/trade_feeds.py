@@ -22,8 +22,8 @@ INTERVALS: Mapping[str, int] = MappingProxyType(
     | {f"{count}h": count * _HOUR for count in (1, 2, 4, 6, 12)}
     | {"1d": _DAY, "1w": 7 * _DAY}
 )
-#: How often ``ticker`` and ``kline`` may publish (channels.md).
-STATE_PERIOD_MS = 1_000
+#: How often ``ticker`` and ``kline`` are published while they change. The pace that clients see is the hub's.
+STATE_PERIOD_MS = 500
 #: The Unix epoch was a Thursday; weeks open on Monday.
 _WEEK_OFFSET = 4 * _DAY
 
@@ -101,7 +101,8 @@ class TradeTape:
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
         self._channel = f"trades@{instrument.market}"
-        self._last_id = 0
+        #: The id of the next trade.
+        self.next_id = 1
 
     def publish(self, trades: Sequence[tuple[Side, Fill]], now_ms: int) -> Draft:
         """``trades`` are the takers' sides and the fills."""
@@ -109,13 +110,12 @@ class TradeTape:
             self._channel,
             _encode([self._trade(side, fill, now_ms) for side, fill in trades]),
             now_ms,
-            "trade",
         )
 
     def _trade(self, side: Side, fill: Fill, now_ms: int) -> _Trade:
-        self._last_id += 1
+        trade_id, self.next_id = self.next_id, self.next_id + 1
         price_text, amount_text = self._instrument.price_text, self._instrument.amount_text
-        return _Trade(self._last_id, price_text(fill.price), amount_text(fill.amount), side, now_ms)
+        return _Trade(trade_id, price_text(fill.price), amount_text(fill.amount), side, now_ms)
 
 
 class CandleFeed:
@@ -139,12 +139,12 @@ class CandleFeed:
         self._changed = True
 
     def publish_due(self, now_ms: int) -> Iterator[Draft]:
-        """The closing candle whenever there is one; the open one when it changed and its pace allows it."""
-        if now_ms >= self._bar.open_time + self._length:
+        """The closing candle and the next, as soon as the interval is over; else the open one when it changed and
+        its pace allows it."""
+        if is_over := now_ms >= self._bar.open_time + self._length:
             yield self._draft(now_ms, closed=True)
             self._bar = Bar.flat(self._open_time(now_ms), self._bar.close)
-            self._changed = True
-        if self._changed and self._pace.is_due(now_ms):
+        if is_over or (self._changed and self._pace.is_due(now_ms)):
             self._changed = False
             self._pace.mark(now_ms)
             yield self._draft(now_ms, closed=False)
@@ -166,7 +166,7 @@ class CandleFeed:
             bar.trade_count,
             closed,
         )
-        return Draft(self._channel, _encode(candle), now_ms, "candle_update")
+        return Draft(self._channel, _encode(candle), now_ms)
 
 
 class TickerFeed:
@@ -181,6 +181,7 @@ class TickerFeed:
         self._pace = Pace(STATE_PERIOD_MS)
         self._minutes: deque[Bar] = deque()
         self._last = price
+        self._quote = (0, 0)
         self._changed = True
 
     def add(self, price: int, amount: int, now_ms: int) -> None:
@@ -191,15 +192,13 @@ class TickerFeed:
         self._last = price
         self._changed = True
 
-    def touch(self) -> None:
-        """The best quote is another one."""
-        self._changed = True
-
     def publish_due(self, now_ms: int, bid: int, ask: int) -> Iterator[Draft]:
-        if self._changed and self._pace.is_due(now_ms):
+        """When something changed, the best prices too, and its pace allows it."""
+        if (self._changed or self._quote != (bid, ask)) and self._pace.is_due(now_ms):
             self._changed = False
+            self._quote = (bid, ask)
             self._pace.mark(now_ms)
-            yield Draft(self._channel, _encode(self._ticker(now_ms, bid, ask)), now_ms, "price_tick")
+            yield Draft(self._channel, _encode(self._ticker(now_ms, bid, ask)), now_ms)
 
     def _ticker(self, now_ms: int, bid: int, ask: int) -> _Ticker:
         day, price_text = self._day(now_ms), self._instrument.price_text

@@ -1,0 +1,89 @@
+"""First states: of some channels the hub has not seen the beginning, and asks a back end what came before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from hub.core.channel import Channel
+from hub.core.contracts import SnapshotUnavailable
+from hub.core.registry import Registry
+from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.identity import Identity
+from hub.sansio.payload import BadPayload
+
+logger = logging.getLogger(__name__)
+
+
+#: Gives a channel's state as compact JSON. Raises SnapshotUnavailable; the caller holds the clock.
+FetchState = Callable[[Channel], Awaitable[bytes]]
+
+
+class FirstStates:
+    """Asks ``fetch`` for the state of channels that have none, once for all who wait for the same."""
+
+    def __init__(self, registry: Registry, fetch: FetchState | None, timeout: float) -> None:
+        self._registry = registry
+        self._fetch_state = fetch
+        self._timeout = timeout
+        self._asked: dict[Channel, trio.Event] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Must be running for ``prepare`` to work."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    def lacking(self, names: Iterable[str], identity: Identity) -> list[Channel]:
+        """Those of the channels whose state has to be asked for. Names that are refused are passed over."""
+        if self._fetch_state is None:
+            return []
+        lacking = []
+        for name in names:
+            try:
+                policy = self._registry.check(name, identity).policy
+                if policy.provider:
+                    channel = self._registry.open(name, identity)
+                    if not channel.has_state:
+                        lacking.append(channel)
+            except RequestRefused:
+                continue
+        return lacking
+
+    async def prepare(self, channels: list[Channel]) -> dict[str, RequestRefused]:
+        """Waits for the states of ``channels``; says which cannot be had now, by name (50000)."""
+        with trio.move_on_after(self._timeout):
+            for channel in channels:
+                await self._ask(channel).wait()
+        refusals = {}
+        for channel in channels:
+            if not channel.has_state:
+                refusals[channel.name] = RequestRefused(
+                    ErrorCode.INTERNAL, "snapshot unavailable, try again", channel=channel.name
+                )
+                self._registry.leave_unused(channel)
+        return refusals
+
+    def _ask(self, channel: Channel) -> trio.Event:
+        if channel not in self._asked:
+            self._asked[channel] = trio.Event()
+            assert self._nursery is not None
+            self._nursery.start_soon(self._fetch, channel)
+        return self._asked[channel]
+
+    async def _fetch(self, channel: Channel) -> None:
+        assert self._fetch_state is not None
+        try:
+            with trio.fail_after(self._timeout):
+                data = await self._fetch_state(channel)
+            if not channel.has_state:
+                channel.seed(data)
+        except (SnapshotUnavailable, BadPayload, trio.TooSlowError) as error:
+            logger.error(
+                "snapshot failed", extra={"channel": channel.name, "reason": str(error) or "too slow"}
+            )
+        finally:
+            self._asked.pop(channel).set()

@@ -1,0 +1,177 @@
+"""One run: clients of every kind behind a bad network, while their states are held against the hub's."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import httpx
+
+from tests.hub_process import ROOT, HubProcess
+from tests.soak.crowd import Crowd, Member, Report
+from tests.soak.states import comparable, is_best_first, kind_of, load
+
+CONFIG = ROOT / "conf" / "demo.toml"
+#: Events per second of the simulated exchange (issue: "at 2,000 events/s").
+RATE = 2000
+#: How long channels are buffered here, in seconds: short, so that memory is at its height early in a run.
+BUFFERED = 10
+#: Seconds between two comparisons of one client.
+PACE = 0.25
+
+
+def public_channels(market: str) -> list[str]:
+    names = ["ticker", "orderbook", "orderbook.5", "orderbook.10", "orderbook.20", "trades", "kline.1m", "bbo"]
+    return [f"{name}@{market}" for name in names]
+
+
+def private_channels(market: str) -> list[str]:
+    return ["orders", f"orders@{market}", "fills", "balances"]
+
+
+def hub_settings(page_origin: str) -> list[str]:
+    """For ``conf/demo.toml``: full rate, no limits on who comes how often, small buffers in the kernel."""
+    namespaces = tomllib.loads(CONFIG.read_text())["namespaces"]
+    return [
+        f"sources.demo.rate={RATE}",
+        f'server.cors_origins=["{page_origin}"]',
+        "server.not_sent_low_water=16KB",
+        "server.send_buffer=32KB",
+        "transports.sse.retry=0.2s",
+        "limits.connections_per_ip=0",
+        "limits.requests_per_ip=0",
+        *(f"namespaces.{name}.buffer_age={BUFFERED}s" for name in namespaces),
+    ]
+
+
+@attrs.define
+class Comparer:
+    """Holds one client's states against the hub's, channel by channel, until told to stop."""
+
+    hub: HubProcess
+    member: Member
+    #: channel -> comparisons that came out equal
+    equal: Counter[str] = attrs.field(factory=Counter)
+    failures: list[str] = attrs.field(factory=list)
+    _stop: threading.Event = attrs.field(factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join(120)
+
+    @property
+    def channels(self) -> list[str]:
+        """Those with a state that the client keeps: fills have none, and what is covered elsewhere is not whole."""
+        is_covered = any(name.startswith("orders@") for name in self.member.channels)
+        return [
+            name
+            for name in self.member.channels
+            if kind_of(name) != "none" and not (name == "orders" and is_covered)
+        ]
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self.channels if not self.equal[name]]
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self.hub.public_url, headers=self.member.headers, trust_env=False) as http:
+            while not self._stop.is_set():
+                for channel in self.channels:
+                    if self._stop.wait(PACE):
+                        return
+                    try:
+                        self._compare(http, channel)
+                    except Exception as error:  # told at the end: a thread's failure is nobody's
+                        self.failures.append(f"{channel}: {type(error).__name__}: {error}")
+
+    def _compare(self, http: httpx.Client, channel: str) -> None:
+        response = http.get(f"/snapshot/{channel}")
+        assert response.status_code == 200, f"{channel}: {response.status_code} {response.text}"
+        truth = response.json()
+        answer = self.member.follower.ask(channel, truth["seq"])
+        if answer["state"] is None:  # not there yet, or it was told that it lost this one
+            return
+        if answer["epoch"] not in (None, truth["epoch"]):
+            self.failures.append(f"{channel}: epoch {answer['epoch']}, the hub's is {truth['epoch']}")
+        kind = kind_of(channel)
+        if kind == "book" and not is_best_first(truth["data"]):
+            self.failures.append(f"{channel}: the hub's book {truth['seq']} is not best first")
+        theirs, ours = comparable(kind, answer["state"]), comparable(kind, load(kind, truth["data"]))
+        if theirs != ours:
+            self.failures.append(f"{channel} at {truth['seq']}: {difference(theirs, ours)}")
+        else:
+            self.equal[channel] += 1
+
+
+def difference(theirs: Any, ours: Any) -> str:
+    """In few words, where a client's state is another than the hub's."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        odd = {key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)}
+        parts = {key: f"client {theirs.get(key)!s:.300}, hub {ours.get(key)!s:.300}" for key in sorted(odd, key=str)[:4]}
+        if odd & {"bids", "asks"}:
+            return "; ".join(f"{side}: {difference(theirs[side], ours[side])}" for side in sorted(odd))
+        return f"{len(odd)} differ: {parts}"
+    return f"client {theirs!s:.300}, hub {ours!s:.300}"
+
+
+@attrs.frozen
+class Result:
+    """What one client came to."""
+
+    member: Member
+    report: Report
+    comparer: Comparer
+
+    def failures(self) -> list[str]:
+        found = [*self.report.failures, *self.comparer.failures]
+        found += [f"{channel}: its state was never compared" for channel in self.comparer.missing]
+        if self.report.counts.get("connections", 0) < 2:
+            found.append("it was never cut")
+        return [f"{self.member.name}: {failure}" for failure in found]
+
+
+def follow(hub: HubProcess, crowd: Crowd, seconds: float) -> list[Result]:
+    """Lets the clients run; then stops them. Runs on, for a while, until each state was compared at least once."""
+    comparers = [Comparer(hub, member) for member in crowd.members]
+    for comparer in comparers:
+        comparer.start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.5)
+    while any(comparer.missing for comparer in comparers) and time.monotonic() < end + 60:
+        time.sleep(0.5)
+    for comparer in comparers:
+        comparer.stop()
+    return [Result(comparer.member, comparer.member.follower.stop(), comparer) for comparer in comparers]
+
+
+_COLUMNS = ("events", "snapshots", "connections", "resumes", "unrecovered", "drops", "dropped", "gaps", "slow_consumer")
+
+
+def table(results: Sequence[Result], proxy: Mapping[str, int], seconds: float) -> str:
+    """The summary for people."""
+    head = ["client", *_COLUMNS, "compared", "failures"]
+    rows = [
+        [
+            result.member.name,
+            *(str(result.report.counts.get(column, 0)) for column in _COLUMNS),
+            str(result.comparer.equal.total()),
+            str(len(result.failures())),
+        ]
+        for result in results
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    network = ", ".join(f"{what} {count}" for what, count in sorted(proxy.items()))
+    return "\n".join(["", *lines, f"{seconds:.0f} s; the network: {network}", ""])
