@@ -18,15 +18,13 @@ from hub.core.broker import Broker
 from hub.core.channel import Channel
 from hub.core.contracts import Mounts, StreamingExchange
 from hub.core.http_query import ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.sansio.identity import Identity
 from hub.core.reading import Reading, read_channels
-from hub.sansio.access import is_open_to_anyone
 from hub.sansio.commands import seen_from_cursor
 from hub.sansio.cursor import decode_cursor, encode_cursor
 from hub.sansio.encodings import Bare, Encoding
 from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.identity import Identity
 from hub.sansio.live import LiveEnvelope
-from hub.sansio.names import Match
 from hub.sansio.options import Seconds, Size, option
 from hub.sansio.stream_v2 import StreamV2Json
 
@@ -186,7 +184,7 @@ class LongPollTransport:
 
 def _cache_of(channel: Channel) -> str:
     """A state is good for as long as the channel's pace, but at least a second; another user's is nobody's."""
-    if not is_open_to_anyone(Match(channel.policy, channel.holes)):
+    if not channel.is_open_to_anyone:
         return "private, no-cache"
     return f"max-age={max(1, int(channel.policy.pace))}"
 

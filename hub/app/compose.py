@@ -20,10 +20,11 @@ import trio
 from hub.app.admin.pages import AdminPages
 from hub.app.admin.publishing import PublishHandler, PublishSettings
 from hub.app.front.port import Port, PortSettings
+from hub.app.front.tickets import TicketHandler
 from hub.app.metrics import HubCollector, make_registry
 from hub.app.page import mount_page
 from hub.app.settings import ConfigurationError, Settings
-from hub.auth import AuthConfigurationError, HubAuthenticator
+from hub.auth import AuthConfigurationError, HubAuthenticator, parse_networks
 from hub.core.broker import Broker, BrokerLimits, ExpiryRules
 from hub.core.contracts import Source, SourceStatistics, Transport
 from hub.core.registry import RegistryLimits
@@ -76,10 +77,11 @@ class Hub:
         self._sources: dict[str, Source] = {
             name: sources[name](section) for name, section in settings.sources.items()
         }
-        self._public = Port("public", _port_settings(settings, tls=_tls(settings), is_public=True))
-        self._admin = Port("admin", _port_settings(settings, tls=None, is_public=False))
+        self._public = Port("public", _public_port(settings, self._authenticator))
+        self._admin = Port("admin", _admin_port(settings))
         self._caught_up: set[str] = set()
         self._leave = trio.Event()
+        self._maintenance: float | None = None
         self._failure: tuple[str, Exception] | None = None
         self._mount()
 
@@ -91,8 +93,9 @@ class Hub:
     def statistics(self) -> dict[str, SourceStatistics]:
         return {name: source.statistics() for name, source in self._sources.items()}
 
-    def start_drain(self) -> None:
-        """The node leaves: see ``run``."""
+    def start_drain(self, maintenance: float | None = None) -> None:
+        """The node leaves: see ``run``. ``maintenance``: clients are told to stay away for so many seconds."""
+        self._maintenance = maintenance
         self._leave.set()
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
@@ -126,7 +129,11 @@ class Hub:
                 await listener.aclose()
             await self._public.drain()
             server = self._settings.server
-            await self.broker.drain(window=server.drain_window, deadline=server.drain_deadline)
+            await self.broker.drain(
+                window=server.drain_window,
+                deadline=server.drain_deadline,
+                maintenance=self._maintenance,
+            )
             lifecycle.info("drained", extra={"node": self.broker.node})
             nursery.cancel_scope.cancel()
         if self._failure is not None:
@@ -190,6 +197,8 @@ class Hub:
             server.node,
             self.broker.statistics,
             self.statistics,
+            self._public.statistics,
+            self._authenticator.statistics,
             [transport.name for transport in self._transports],
         )
         pages = AdminPages(
@@ -197,6 +206,7 @@ class Hub:
             self.statistics,
             lambda: self.is_ready,
             self._leave,
+            self.start_drain,
             make_registry(collector),
             lambda text, fields: logger.warning(text, extra=dict(fields)),
         )
@@ -209,6 +219,8 @@ class Hub:
         )
         handler = PublishHandler(self.broker.publish, publishing, trio.current_time)
         self._admin.mount_direct("POST", "/publish", handler.handle)
+        tickets = TicketHandler(self._authenticator.issue_ticket)
+        self._public.mount_http("POST", "/ticket", tickets.handle)
         if server.page:
             mount_page(self._public, self.broker)
 
@@ -254,23 +266,40 @@ def _broker_limits(settings: Settings) -> BrokerLimits:
     )
 
 
-def _port_settings(settings: Settings, *, tls: ssl.SSLContext | None, is_public: bool) -> PortSettings:
+def _public_port(settings: Settings, authenticator: HubAuthenticator) -> PortSettings:
     server, limits = settings.server, settings.limits
+    return attrs.evolve(
+        _port(settings),
+        pending_per_address=limits.pending_per_ip,
+        connections_per_address=limits.connections_per_ip,
+        requests_per_address=limits.requests_per_ip,
+        failed_logins_per_address=limits.failed_logins_per_ip,
+        trusted_proxies=parse_networks(server.trusted_proxies),
+        gateway_networks=parse_networks(settings.auth.gateway_networks),
+        authenticator=authenticator,
+        cors_origins=server.cors_origins,
+        tls=_tls(settings),
+    )
+
+
+def _admin_port(settings: Settings) -> PortSettings:
+    return attrs.evolve(
+        _port(settings), takes_commands_of_pages=False, key_hash=settings.server.admin_key_hash
+    )
+
+
+def _port(settings: Settings) -> PortSettings:
+    """What both ports have in common."""
+    server = settings.server
     return PortSettings(
         head_size=server.request_head_size,
         head_timeout=server.request_head_timeout,
         first_byte_timeout=server.first_byte_timeout,
         keep_alive=server.keep_alive_timeout,
-        pending_per_address=limits.pending_per_ip if is_public else 0,
-        connections=limits.connections,
-        connections_per_address=limits.connections_per_ip if is_public else 0,
+        connections=settings.limits.connections,
         user_timeout=server.user_timeout,
         not_sent_low_water=server.not_sent_low_water,
         send_buffer=server.send_buffer,
-        cors_origins=server.cors_origins if is_public else (),
-        takes_commands_of_pages=is_public,
-        key_hash="" if is_public else server.admin_key_hash,
-        tls=tls,
     )
 
 

@@ -14,6 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from hub.app.front.port import PortStatistics
+from hub.auth import AuthStatistics
 from hub.core.contracts import SourceStatistics
 from hub.core.statistics import BrokerStatistics, Counts, Histogram
 
@@ -28,6 +30,8 @@ class HubCollector:
         node: str,
         broker: Callable[[], BrokerStatistics],
         sources: Callable[[], Mapping[str, SourceStatistics]],
+        public: Callable[[], PortStatistics],
+        auth: Callable[[], AuthStatistics],
         transports: Iterable[str],
     ) -> None:
         # Named from the start, so that "no connections" is 0 and not the absence of a figure.
@@ -35,11 +39,15 @@ class HubCollector:
         self._node = node
         self._broker = broker
         self._sources = sources
+        self._public = public
+        self._auth = auth
 
     def collect(self) -> Iterator[Metric]:
         statistics = self._broker()
         yield from self._now(statistics)
         yield from self._totals(statistics.counts)
+        yield from self._limits(statistics.counts)
+        yield from self._users(statistics)
         yield from self._sources_now()
 
     def _now(self, now: BrokerStatistics) -> Iterator[Metric]:
@@ -59,6 +67,13 @@ class HubCollector:
             "Events in all channels' buffers",
             (),
             {(): now.buffered_publications},
+        )
+        yield self._gauge("hub_book_bytes", "Memory of all order books", (), {(): now.book_bytes})
+        yield self._counter(
+            "hub_books_evicted", "Order books let go of to save memory", (), {(): now.books_evicted}
+        )
+        yield self._counter(
+            "hub_book_levels_cut", "Levels too far from the best to be kept", (), {(): now.book_levels_cut}
         )
         yield self._gauge("hub_polls_waiting", "Long-polls that wait for news", (), {(): now.polls})
 
@@ -88,6 +103,12 @@ class HubCollector:
             ("channel_type", "transport"),
             counts.latency,
         )
+        yield self._histogram(
+            "ws_snapshot_duration_seconds",
+            "From a subscribe to its snapshot in the kernel",
+            ("channel_type",),
+            {(kind,): histogram for kind, histogram in counts.snapshot_duration.items()},
+        )
         yield self._counter(
             "ws_messages_dropped", "Events that slow clients lost", ("reason",), counts.dropped
         )
@@ -106,6 +127,46 @@ class HubCollector:
         )
         yield self._counter(
             "hub_publish_refused", "Events no channel could take", (), {(): counts.publish_refused}
+        )
+
+        yield self._counter(
+            "hub_conflated",
+            "Events that a newer one replaced at a channel's pace",
+            (),
+            {(): counts.conflated},
+        )
+
+    def _limits(self, counts: Counts) -> Iterator[Metric]:
+        yield self._counter(
+            "ws_rate_limit_exceeded",
+            "Requests and connections beyond a limit",
+            ("limit_type",),
+            {**counts.rate_limited, **self._public().refused},
+        )
+        yield self._counter(
+            "token_consume_fail", "Tickets that were refused", ("reason",), self._auth().tickets.failed
+        )
+
+    def _users(self, now: BrokerStatistics) -> Iterator[Metric]:
+        """Market makers, one by one: they are few, and each matters."""
+        users = now.market_makers
+        yield self._gauge(
+            "ws_user_connections",
+            "Open connections of a market maker",
+            ("user_id",),
+            {(user,): counts.connections for user, counts in users.items()},
+        )
+        yield self._counter(
+            "ws_user_messages_sent",
+            "Events to a market maker",
+            ("user_id",),
+            {(user,): counts.sent for user, counts in users.items()},
+        )
+        yield self._counter(
+            "ws_user_messages_dropped",
+            "Events that a market maker lost by slowness",
+            ("user_id",),
+            {(user,): counts.dropped for user, counts in users.items()},
         )
 
     def _sources_now(self) -> Iterator[Metric]:
@@ -141,7 +202,7 @@ class HubCollector:
         return metric
 
     def _histogram(
-        self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[tuple[str, str], Histogram]
+        self, name: str, doc: str, labels: tuple[str, ...], values: Mapping[Any, Histogram]
     ) -> Metric:
         family = HistogramMetricFamily(name, doc, labels=("node", *labels))
         for key, histogram in values.items():

@@ -150,4 +150,4 @@ def _read_jwk(member: Any, allowed: Collection[str]) -> PublicKey:
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, UnsupportedAlgorithm):
         raise UnusableKey("malformed") from None
     algorithm = member.get("alg")
-    return make_key(kid, key, allowed if algorithm is None else {algorithm} & set(allowed))
+    return make_key(kid, key, [name for name in allowed if algorithm is None or name == algorithm])

@@ -18,16 +18,16 @@ from hub.core.contracts import Authenticator, Link
 from hub.core.fair_use import Usage
 from hub.core.first_states import FetchState, FirstStates
 from hub.core.intake import Intake
-from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.numbering import MemoryNumbering, Numbering
 from hub.core.registry import Registry, RegistryLimits
 from hub.core.scheduler import Scheduler
 from hub.core.session import TICK, Farewell, Session
-from hub.core.statistics import BrokerStatistics, Counts
+from hub.core.statistics import BrokerStatistics, Counts, UserCounts
 from hub.sansio.commands import SeenPosition, Subscribe
 from hub.sansio.drops import SlowRules
 from hub.sansio.encodings import Encoding
-from hub.sansio.errors import CloseCode, ErrorCode, PublishRefused, RequestRefused
+from hub.sansio.errors import CloseCode, ErrorCode, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.names import Namespaces
 from hub.sansio.protocol import Limits, Welcome
 from hub.sansio.tiers import Tiers
@@ -58,6 +58,8 @@ class BrokerLimits:
     registry: RegistryLimits = attrs.field(factory=RegistryLimits)
 
 
+#: The tier whose users are counted one by one.
+MARKET_MAKER = "mm"
 #: When a client that has too many connections may try again.
 RETRY_AFTER_MS = 30_000
 
@@ -124,8 +126,11 @@ class Broker:
         self.publish = self.intake.publish
         self.first_states = FirstStates(self.registry, fetch_state, self.limits.first_state_timeout)
         self._authenticator = authenticator
+        #: Of those whose sessions have ended; there are as many as there are market makers.
+        self._market_makers: dict[str, UserCounts] = {}
         self.sessions: dict[str, Session] = {}
         self.draining = trio.Event()
+        self._maintenance: float | None = None
         self.polls: set[News] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -233,12 +238,30 @@ class Broker:
         session.unsubscribe(tuple(session.subscriptions))
         del self.sessions[session.connection_id]
         self.usage.count_connection(session.identity.user, -1)
+        self._keep_user_counts(session)
         seconds = trio.current_time() - session.opened_at
         code = session.farewell.code if session.farewell is not None else session.end_code
         self.counts.closed(session.identity.tier, session.transport, code, seconds)
         logger.info(
             "connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)}
         )
+
+    def _keep_user_counts(self, session: Session) -> None:
+        user = session.identity.user
+        if user is not None and session.identity.tier == MARKET_MAKER:
+            counts = self._market_makers.setdefault(user, UserCounts())
+            counts.sent += session.sent
+            counts.dropped += session.dropped
+
+    def _count_market_makers(self) -> dict[str, UserCounts]:
+        users = {user: attrs.evolve(counts) for user, counts in self._market_makers.items()}
+        for session in self.sessions.values():
+            if session.identity.user is not None and session.identity.tier == MARKET_MAKER:
+                counts = users.setdefault(session.identity.user, UserCounts())
+                counts.connections += 1
+                counts.sent += session.sent
+                counts.dropped += session.dropped
+        return users
 
     @asynccontextmanager
     async def waiting_for_news(self, channels: tuple[str, ...], identity: Identity) -> AsyncIterator[News]:
@@ -259,9 +282,11 @@ class Broker:
 
     # --- leaving ------------------------------------------------------------------------------------------
 
-    async def drain(self, *, window: float, deadline: float) -> None:
+    async def drain(self, *, window: float, deadline: float, maintenance: float | None = None) -> None:
         """Sends all clients away: each is told when to come back, spread over ``window`` seconds. Returns when
-        they have gone, or ``deadline`` seconds later, when the rest is cut off."""
+        they have gone, or ``deadline`` seconds later, when the rest is cut off. ``maintenance`` is for how many
+        seconds there is no use in coming back at all (4040); None: another node can be had at once (1001)."""
+        self._maintenance = maintenance
         self.draining.set()
         for news in self.polls:
             news.event.set()
@@ -275,7 +300,10 @@ class Broker:
 
     def _going_away(self, window: float, deadline: float = 5.0) -> Farewell:
         retry_after_ms = random.randint(0, int(window * 1000))
-        return Farewell(CloseCode.GOING_AWAY, "going away", retry_after_ms, deadline)
+        if self._maintenance is None:
+            return Farewell(CloseCode.GOING_AWAY, "going away", retry_after_ms, deadline)
+        retry_after_ms += int(self._maintenance * 1000)
+        return Farewell(CloseCode.MAINTENANCE, "maintenance", retry_after_ms, deadline)
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -306,6 +334,7 @@ class Broker:
             buffered_bytes=self.registry.buffered_bytes,
             buffered_publications=publications,
             polls=len(self.polls),
+            market_makers=self._count_market_makers(),
             book_bytes=self.registry.book_bytes,
             books_evicted=self.registry.books_evicted,
             book_levels_cut=self.registry.book_levels_cut,

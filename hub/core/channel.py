@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hub.sansio.access import is_open_to_anyone
 from hub.sansio.encodings import Encoding
 from hub.sansio.log import Log
 from hub.sansio.names import Match, channel_type
@@ -122,6 +123,11 @@ class Channel:
             or self.waiters
             or (self.derived and any(channel.is_wanted for channel in self.derived))
         )
+
+    @property
+    def is_open_to_anyone(self) -> bool:
+        """Whether clients without credentials may have it."""
+        return is_open_to_anyone(Match(self.policy, self.holes))
 
     @property
     def is_keeping_state(self) -> bool:

@@ -10,11 +10,11 @@ import attrs
 
 from hub.core.broker import Broker
 from hub.core.contracts import Request
-from hub.sansio.identity import Identity
 from hub.sansio import strict_json
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.identity import Identity
 from hub.sansio.live import parse_resume
 from hub.sansio.publication import Position
 

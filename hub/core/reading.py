@@ -8,9 +8,9 @@ import attrs
 
 from hub.core.broker import Broker
 from hub.core.channel import Channel
-from hub.sansio.identity import Identity
 from hub.sansio.commands import SeenPosition
 from hub.sansio.encodings import Encoding
+from hub.sansio.identity import Identity
 from hub.sansio.log import Gap
 from hub.sansio.publication import Position, Publication
 

@@ -9,11 +9,11 @@ import trio
 
 from hub.core.channel import Channel
 from hub.core.derivation import Derivation
-from hub.sansio.identity import Identity
 from hub.core.numbering import Numbering
 from hub.core.subscription import Subscription
 from hub.sansio.access import check_access
 from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.identity import Identity
 from hub.sansio.names import Match, Namespaces
 from hub.sansio.views.book import Book
 

@@ -11,7 +11,6 @@ import attrs
 import trio
 
 from hub.core.contracts import Audible, Link
-from hub.sansio.identity import Identity
 from hub.core.fair_use import Allowance
 from hub.core.subscription import Subscription
 from hub.core.writer import Writer
@@ -27,6 +26,7 @@ from hub.sansio.commands import (
 from hub.sansio.drops import DropWindow
 from hub.sansio.encodings import Encoding
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+from hub.sansio.identity import Identity
 
 if TYPE_CHECKING:
     from hub.core.broker import Broker
@@ -87,6 +87,9 @@ class Session:
         self.tier = broker.tiers.find(identity.tier)
         self._allowance = Allowance(self.tier)
         self._is_expiry_told = False
+        #: Events that it lost by its slowness, and that it got or lost on channels that it has left.
+        self.dropped = 0
+        self._advanced = 0
         self._drops: DropWindow | None = None
         self._reading = trio.CancelScope()
         self._scope = trio.CancelScope()
@@ -95,6 +98,12 @@ class Session:
     def log_fields(self) -> dict[str, Any]:
         fields = {"connId": self.connection_id, "transport": self.transport}
         return fields if self.identity.user is None else {**fields, "userId": self.identity.user}
+
+    @property
+    def sent(self) -> int:
+        """How many events it was given."""
+        advanced = sum(subscription.advanced for subscription in self.subscriptions.values())
+        return max(0, self._advanced + advanced - self.dropped)
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -260,6 +269,7 @@ class Session:
             subscription for name in names if (subscription := self.subscriptions.pop(name, None)) is not None
         ]
         for subscription in left:
+            self._advanced += subscription.advanced
             self.broker.registry.leave(subscription)
         self.broker.usage.count_channels(self.identity.user, -len(left))
         if left:
@@ -357,6 +367,7 @@ class Session:
         """The client lost ``count`` events by its slowness."""
         counts, rules, now = self.broker.counts, self.broker.limits.slow, trio.current_time()
         counts.dropped["slow_consumer"] += count
+        self.dropped += count
         if self.farewell is not None:
             return
         if self._drops is None:

@@ -80,6 +80,15 @@ class Counts:
         self.connection_duration[key].observe(seconds)
 
 
+@attrs.define
+class UserCounts:
+    """What one user got; ``sent`` and ``dropped`` count events since the start."""
+
+    connections: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+
 @attrs.frozen(kw_only=True)
 class BrokerStatistics:
     """The broker at this moment."""
@@ -92,6 +101,8 @@ class BrokerStatistics:
     buffered_bytes: int
     buffered_publications: int
     polls: int
+    #: Those of tier mm, by user.
+    market_makers: dict[str, UserCounts]
     book_bytes: int
     books_evicted: int
     book_levels_cut: int

@@ -31,6 +31,7 @@ class Subscription:
     __slots__ = (
         "_round",
         "asked_at",
+        "began",
         "channel",
         "gap",
         "is_active",
@@ -60,6 +61,7 @@ class Subscription:
             self.needs_state = channel.has_state
         else:
             self._resume(seen)
+        self.began = self.position
         # A replay takes as long as the client needs; it counts as slow only when it stops catching up, that
         # is, when the events that came during one round of catching up are no fewer than that round's.
         self._round = head - self.position
@@ -86,6 +88,11 @@ class Subscription:
         if gap is not None and self.needs_state and gap.reason == "evicted":
             return Gap("evicted", gap.from_seq, self.channel.log.head_seq)
         return gap
+
+    @property
+    def advanced(self) -> int:
+        """How many events it was given, or told that it lost."""
+        return self.position - self.began
 
     @property
     def is_plain(self) -> bool:

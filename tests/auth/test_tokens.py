@@ -207,7 +207,9 @@ async def test_issuer_and_audience(claims: Mapping[str, Any], is_good: bool, mak
         assert await refusal_of(authenticator, token) == ErrorCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("user", [None, "", 7, "a" * 129, "a\nb", "a\x00", " alice", "alice ", "\ud800", ["alice"]])
+@pytest.mark.parametrize(
+    "user", [None, "", 7, "a" * 129, "a\nb", "a\x00", " alice", "alice ", "\ud800", ["alice"]]
+)
 async def test_a_user_has_a_name(user: object, make: Make) -> None:
     issuer = issuer_of("ES256")
     assert await refusal_of(make(issuer), issuer.token(user)) == ErrorCode.UNAUTHENTICATED
@@ -377,12 +379,16 @@ def authenticator(tmp_path_factory: pytest.TempPathFactory) -> HubAuthenticator:
 def test_nothing_that_a_client_sends_raises_anything_else(
     token: str, authenticator: HubAuthenticator
 ) -> None:
+    code = trio.run(_code_of, authenticator, token)
+    assert code in (None, ErrorCode.UNAUTHENTICATED, ErrorCode.TOKEN_EXPIRED)
+
+
+async def _code_of(authenticator: HubAuthenticator, token: str) -> ErrorCode | None:
     try:
-        identity = trio.run(authenticator.verify_token, token)
+        assert (await authenticator.verify_token(token)).user
     except RequestRefused as refused:
-        assert refused.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.TOKEN_EXPIRED)
-    else:
-        assert identity.user
+        return refused.code
+    return None
 
 
 async def test_neither_log_nor_error_shows_the_token(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -405,9 +411,7 @@ def problem_of(content: str | bytes | None, tmp_path: Path, *algorithms: str) ->
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(AuthConfigurationError) as caught:
-        HubAuthenticator(
-            AuthSettings(jwt_key_files=(f"k1={path}",), jwt_algorithms=algorithms or ("RS256",))
-        )
+        HubAuthenticator(AuthSettings(jwt_key_files=(f"k1={path}",), jwt_algorithms=algorithms or ("RS256",)))
     start = f'auth.jwt_key_files = "k1={path}": '
     assert str(caught.value).startswith(start)
     return str(caught.value).removeprefix(start)

@@ -70,7 +70,7 @@ class Issuer:
         usual = {
             "sub": user,
             "tier": tier,
-            "permissions": list(permissions) if isinstance(permissions, tuple) else permissions,
+            "permissions": permissions,
             "iat": now,
             "exp": now + expires_in,
         }

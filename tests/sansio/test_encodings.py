@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 from collections.abc import Sequence
 
 import h11
@@ -13,18 +14,32 @@ from httpx_sse import EventSource, ServerSentEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.extensions import PerMessageDeflate
 
-from hub.sansio.encodings import WEBSOCKET_PING, Bare, Encoding, ServerSentEvents, WebSocketFrames
+from hub.sansio.encodings import (
+    WEBSOCKET_PING,
+    Bare,
+    DeflatedFrames,
+    Encoding,
+    ServerSentEvents,
+    WebSocketFrames,
+    deflate_frames,
+)
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.log import Log
+from hub.sansio.permessage_deflate import Deflater
 from hub.sansio.publication import Position, Publication
 from hub.sansio.sse_parser import SseParser
 from hub.sansio.stream_v2 import StreamV2Json
 
 
-def as_websocket_client(data: bytes) -> list[Event]:
-    connection = Connection(ConnectionType.CLIENT)
+def as_websocket_client(data: bytes, *, inflates: str = "") -> list[Event]:
+    """``inflates`` is what a server said of permessage-deflate."""
+    extension = PerMessageDeflate()
+    if inflates:
+        extension.finalize(inflates)
+    connection = Connection(ConnectionType.CLIENT, [extension])
     connection.receive_data(data)
     events = list(connection.events())
     assert connection.state is ConnectionState.OPEN
@@ -51,6 +66,67 @@ def test_frames_follow_each_other(messages: list[str]) -> None:
 def test_a_ping_is_a_ping() -> None:
     assert as_websocket_client(WEBSOCKET_PING) == [Ping(payload=b"")]
     assert WebSocketFrames(text=True).carries_cursor is False
+
+
+def test_a_pong_is_a_pong() -> None:
+    assert as_websocket_client(WebSocketFrames.pong(b"x" * 125)) == [Pong(payload=b"x" * 125)]
+
+
+ALONE = "permessage-deflate; server_no_context_takeover; server_max_window_bits=12"
+words = st.sampled_from(['{"ch":', '"trades@btc_tl"', "415000", "0.00", "}", "ü", "\x00"])
+message_texts = st.lists(words, max_size=200).map("".join)
+
+
+def as_event(message: str, *, text: bool) -> Event:
+    return TextMessage(data=message) if text else BytesMessage(data=message.encode())
+
+
+@given(st.lists(message_texts, max_size=8), st.integers(1, 300))
+def test_deflated_frames(messages: list[str], min_size: int) -> None:
+    for text in (True, False):
+        framing = DeflatedFrames(text=text, level=5, window=12, min_size=min_size)
+        frames = [framing.frame(message.encode(), "") for message in messages]
+        expected = [as_event(message, text=text) for message in messages]
+        # All of them, and each by itself: what a client that comes later gets.
+        assert as_websocket_client(b"".join(frames), inflates=ALONE) == expected
+        for frame, event in zip(frames, expected, strict=True):
+            assert as_websocket_client(frame, inflates=ALONE) == [event]
+        plain = WebSocketFrames(text=text)
+        for frame, message in zip(frames, messages, strict=True):
+            is_plain = frame == plain.frame(message.encode(), "")
+            assert is_plain or (frame[0] & 0x40 and len(frame) < len(message.encode()) + 10)
+            assert is_plain or len(message.encode()) >= min_size
+
+
+def test_what_does_not_shrink_is_left_as_it_is() -> None:
+    framing = DeflatedFrames(text=False, level=9, window=15, min_size=1)
+    noise = random.Random(1).randbytes(500)
+    assert framing.frame(noise, "") == WebSocketFrames(text=False).frame(noise, "")
+    assert framing.frame(b"x" * 500, "", is_first=True)[0] == 0xC2
+
+
+@given(
+    st.lists(message_texts | st.sampled_from(SIZES).map(lambda size: "x" * size), max_size=6),
+    st.integers(1, 300),
+    st.booleans(),
+)
+def test_frames_for_a_client_with_a_context(messages: list[str], min_size: int, text: bool) -> None:
+    framing = WebSocketFrames(text=text)
+    pong = WebSocketFrames.pong(b"p" * 125)
+    plain = [WEBSOCKET_PING, *(framing.frame(message.encode(), "") for message in messages), pong]
+    deflater = Deflater(level=5, window=9, keeps_context=True)
+    half = len(plain) // 2
+    frames = [
+        frame
+        for joined in (plain[:half], plain[half:])
+        for frame in deflate_frames(b"".join(joined), deflater, min_size)
+    ]
+    assert (frames[0], frames[-1], len(frames)) == (WEBSOCKET_PING, pong, len(plain))
+    for message, frame in zip(messages, frames[1:-1], strict=True):
+        assert bool(frame[0] & 0x40) == (len(message.encode()) >= min_size)
+    agreed = "permessage-deflate; server_max_window_bits=9"
+    _, *events, _ = as_websocket_client(b"".join(frames), inflates=agreed)
+    assert events == [as_event(message, text=text) for message in messages]
 
 
 def test_bare_messages_are_bare() -> None:
@@ -107,6 +183,9 @@ def test_a_close_frame_is_one() -> None:
     connection = Connection(ConnectionType.CLIENT)
     connection.receive_data(WebSocketFrames.close(4029, "x" * 123))
     assert list(connection.events()) == [CloseConnection(code=4029, reason="x" * 123)]
+    connection = Connection(ConnectionType.CLIENT)
+    connection.receive_data(WebSocketFrames.close(None, ""))
+    assert list(connection.events()) == [CloseConnection(code=1005, reason="")]
 
 
 def test_a_comment_is_not_the_end_of_a_chunked_body() -> None:

@@ -165,7 +165,7 @@ class Follower:
         progress.history.add(to_seq, "lost", None)
 
     def _take_gap(self, progress: Progress, data: Mapping[str, Any]) -> None:
-        self.counts["gaps"] += 1
+        self.counts.update(["gaps", f"gap {data['reason']}"])
         from_seq, to_seq = data["fromSeq"], data["toSeq"]
         if progress.seq is not None and from_seq != progress.seq + 1:
             self.fail(f"{progress.name}: gap from {from_seq} after {progress.seq}")

@@ -172,6 +172,10 @@ def table(results: Sequence[Result], proxy: Mapping[str, int], seconds: float) -
         for result in results
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    others = Counter[str]()
+    for result in results:
+        others.update({name: count for name, count in result.report.counts.items() if name not in _COLUMNS})
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     network = ", ".join(f"{what} {count}" for what, count in sorted(proxy.items()))
-    return "\n".join(["", *lines, f"{seconds:.0f} s; the network: {network}", ""])
+    rest = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
+    return "\n".join(["", *lines, f"clients: {rest}", f"network, {seconds:.0f} s: {network}", ""])

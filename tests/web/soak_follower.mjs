@@ -145,6 +145,7 @@ export class Follower {
   takeGap(progress, data) {
     const { reason, fromSeq, toSeq, epoch } = data;
     this.count("gaps");
+    this.count(`gap ${reason}`);
     if (progress.seq !== null && fromSeq !== progress.seq + 1) {
       this.fail(`${progress.name}: gap from ${fromSeq} after ${progress.seq}`);
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
+import attrs
 import httpx
 import httpx_sse
 import pytest
@@ -14,25 +15,47 @@ import websockets.sync.client
 
 from tests.hub_process import HubProcess, running_hub
 from tests.kafka_broker.broker import KafkaBroker
+from tests.wire.kafka_topics import CONFIG, ensure_topics
 
-CONFIG = Path(__file__).parents[2] / "conf" / "kafka.toml"
-TOPICS = (
-    "ws.ticker",
-    "ws.orderbook.delta",
-    "ws.trades",
-    "ws.kline",
-    "ws.bbo",
-    "ws.orders",
-    "ws.fills",
-    "ws.balances",
-)
-#: Channel -> the topic and key that feed it.
+
+@attrs.frozen
+class Feed:
+    """What feeds a channel: a topic, a key, how record ``n`` is written, and how it is known again in an event's data."""
+
+    topic: str
+    key: str
+    write: Callable[[int], Any]
+    read: Callable[[Any], int]
+
+
+def write_trade(n: int) -> Any:
+    return [{"tradeId": n, "price": "1.50", "amount": "0.10", "side": "buy", "ts": 1740000000000}]
+
+
+def write_change(n: int) -> Any:
+    """A book as a whole, and then what changes."""
+    data = {"bids": [["1.50", f"{n + 1}.0"]], "asks": []}
+    return {"type": "delta" if n else "snapshot", "lastUpdateId": n, "data": data}
+
+
+def read_change(data: Any) -> int:
+    return round(float(data["bids"][0][1])) - 1
+
+
+def trades(market: str) -> Feed:
+    return Feed("ws.trades", market, write_trade, lambda data: data[0]["tradeId"])
+
+
+def numbers(channel: str) -> Feed:
+    return Feed("hub.events", channel, lambda n: {"n": n}, lambda data: data["n"])
+
+
 FEEDS = {
-    "trades@btc_tl": ("ws.trades", "btc_tl"),
-    "trades@eth_tl": ("ws.trades", "eth_tl"),
-    "orderbook@btc_tl": ("ws.orderbook.delta", "btc_tl"),
-    "job:import": ("hub.events", "job:import"),
-    "copilot:chat": ("hub.events", "copilot:chat"),
+    "trades@btc_tl": trades("btc_tl"),
+    "trades@eth_tl": trades("eth_tl"),
+    "orderbook@btc_tl": Feed("ws.orderbook.delta", "btc_tl", write_change, read_change),
+    "job:import": numbers("job:import"),
+    "copilot:chat": numbers("copilot:chat"),
 }
 RECORDS = 50_000
 EACH = RECORDS // len(FEEDS)
@@ -44,10 +67,15 @@ Received = dict[str, list[tuple[int, int]]]
 
 @pytest.fixture
 def hub(kafka_broker: KafkaBroker) -> Iterator[HubProcess]:
-    there = kafka_broker.admin().list_topics(timeout=30).topics  # the documents' tests use some of them too
-    kafka_broker.create_topics([topic for topic in (*TOPICS, "hub.events") if topic not in there], 64)
+    ensure_topics(kafka_broker)
     with running_hub(CONFIG, f"sources.kafka.bootstrap_servers={kafka_broker.bootstrap}") as hub:
         yield hub
+
+
+def note(received: Received, channel: str, seq: int, data: Any) -> None:
+    """Writes an event down. What a newcomer gets of a channel that has no events yet is none."""
+    if seq:
+        received[channel].append((seq, FEEDS[channel].read(data)))
 
 
 def is_complete(received: Received) -> bool:
@@ -61,7 +89,7 @@ def read_websocket(hub: HubProcess, subscribed: threading.Event) -> Received:
         while not is_complete(received):
             frame = json.loads(connection.recv(PATIENCE))
             if "seq" in frame:
-                received[frame["ch"]].append((frame["seq"], frame["data"]["n"]))
+                note(received, frame["ch"], frame["seq"], frame["data"])
             elif "id" in frame:
                 assert frame["code"] == 0
                 subscribed.set()
@@ -82,7 +110,7 @@ def read_sse(hub: HubProcess, subscribed: threading.Event) -> Received:
             if envelope["event"] == "subscribed":
                 subscribed.set()
             else:
-                received[envelope["channel"]].append((envelope["seq"], envelope["data"]["n"]))
+                note(received, envelope["channel"], envelope["seq"], envelope["data"])
                 if is_complete(received):
                     break
     return received
@@ -97,7 +125,7 @@ def read_poll(hub: HubProcess, subscribed: threading.Event) -> Received:
             subscribed.set()
             parameters["cursor"] = answer["cursor"]
             for envelope in answer["events"]:
-                received[envelope["channel"]].append((envelope["seq"], envelope["data"]["n"]))
+                note(received, envelope["channel"], envelope["seq"], envelope["data"])
     return received
 
 
@@ -122,8 +150,8 @@ class Reader(threading.Thread):
 def produce(broker: KafkaBroker, begin: int, end: int) -> None:
     producer = broker.producer()
     for n in range(begin, end):
-        for topic, key in FEEDS.values():
-            producer.produce(topic, key=key, value=json.dumps({"n": n}))
+        for feed in FEEDS.values():
+            producer.produce(feed.topic, key=feed.key, value=json.dumps(feed.write(n)))
         producer.poll(0)
     assert producer.flush(PATIENCE) == 0
 

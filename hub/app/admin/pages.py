@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from hub.core.contracts import Exchange, Mounts, SourceStatistics
 from hub.core.http_query import parse_fields
 from hub.core.session import Farewell, Session
 from hub.sansio.errors import CloseCode, ErrorCode, RequestRefused
+from hub.sansio.options import parse_seconds
 
 #: Rows in one answer: more than a person reads, and few enough to be made at once.
 MAX_ROWS = 1000
@@ -29,6 +31,7 @@ class AdminPages:
         sources: Callable[[], Mapping[str, SourceStatistics]],
         is_ready: Callable[[], bool],
         leave: trio.Event,
+        start_drain: Callable[[float | None], None],
         registry: CollectorRegistry,
         audit: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
@@ -36,6 +39,7 @@ class AdminPages:
         self._sources = sources
         self._is_ready = is_ready
         self._leave = leave
+        self._start_drain = start_drain
         self._registry = registry
         self._audit = audit
 
@@ -120,9 +124,11 @@ class AdminPages:
         await _respond(exchange, {"disconnected": len(gone)})
 
     async def drain(self, exchange: Exchange) -> None:
-        self._audit("admin drain", {})
+        fields = parse_fields(exchange.request)
+        maintenance = _parse_maintenance(fields.get("maintenance"))
+        self._audit("admin drain", {} if maintenance is None else {"maintenance": maintenance})
         await _respond(exchange, {"status": "draining"}, status=202)
-        self._leave.set()
+        self._start_drain(maintenance)
 
 
 def _parse_code(text: str | None) -> int:
@@ -131,6 +137,17 @@ def _parse_code(text: str | None) -> int:
     if not (text.isascii() and text.isdigit() and 4000 <= int(text[:5]) <= 4999):
         raise RequestRefused(ErrorCode.INVALID_REQUEST, "code must be a close code from 4000 to 4999")
     return int(text)
+
+
+def _parse_maintenance(text: str | None) -> float | None:
+    """For how long clients are to stay away, in seconds."""
+    if text is None:
+        return None
+    try:
+        seconds = parse_seconds(float(text) if re.fullmatch(r"[0-9.]+", text) else text)
+    except ValueError as error:
+        raise RequestRefused(ErrorCode.INVALID_REQUEST, f"maintenance: {error}") from None
+    return float(seconds)
 
 
 async def _respond(exchange: Exchange, body: Mapping[str, Any], *, status: int = 200) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -17,9 +17,12 @@ _COMPLAINT_INTERVAL: Final = 10.0
 
 
 async def accept_connections(
-    listener: trio.SocketListener, start_serving: Callable[[trio.SocketStream], None], *, port: str
+    listener: trio.SocketListener,
+    nursery: trio.Nursery,
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+    port: str,
 ) -> None:
-    """Hands over each connection, until the listener is closed. Without descriptors it waits for some."""
+    """Starts ``serve`` for each connection, until the listener is closed. Without descriptors it waits for some."""
     complained_at = -_COMPLAINT_INTERVAL
     while True:  # noqa: ASYNC913  # accept() is the checkpoint, in an `await` that the linter cannot see through
         try:
@@ -35,4 +38,4 @@ async def accept_connections(
                 logger.error("cannot accept connections", extra={"port": port, "error": str(error)})
             await trio.sleep(0.1)
         else:
-            start_serving(stream)
+            nursery.start_soon(serve, stream)

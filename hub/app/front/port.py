@@ -169,9 +169,8 @@ class Port:
         """Serves connections until cancelled. The listeners are the caller's to close; closing them ends
         accepting, not serving."""
         async with trio.open_nursery() as nursery:
-            start = partial(nursery.start_soon, self._serve_connection)
             for listener in listeners:
-                nursery.start_soon(partial(accept_connections, listener, start, port=self.name))
+                nursery.start_soon(accept_connections, listener, nursery, self._serve_connection, self.name)
             task_status.started()
             try:
                 await trio.sleep_forever()

@@ -34,7 +34,7 @@ def mount_page(mounts: Mounts, broker: Broker) -> None:
             _mount_file(mounts, path, file.read_bytes(), {**_HEADERS, "content-type": kind})
 
     async def channels(exchange: Exchange) -> None:
-        public = [channel for channel in broker.registry if not channel.policy.private]
+        public = [channel for channel in broker.registry if channel.is_open_to_anyone]
         rows = [
             {"channel": channel.name, "seq": channel.log.head_seq, "epoch": channel.log.epoch}
             for channel in sorted(public, key=lambda channel: channel.name)[:MAX_LISTED]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -14,9 +15,13 @@ from hub.sansio.payload import check_payload
 from hub.sansio.views.payloads import payload_reader
 from hub.sansio.views.view import View
 
-#: Bytes of memory that a level takes: its price as a Decimal 104, its text 60, its places in a dict and a list
-#: about 86 (tracemalloc, 10,000 levels a side, Python 3.11).
-LEVEL_SIZE = 250
+#: Bytes of memory that a level takes: its price as a Decimal 104, its text 64, its places in a dict and in a list
+#: the rest (tracemalloc, 10,000 levels a side, Python 3.11).
+LEVEL_SIZE = 200
+
+#: Prices come again and again while a book changes: found again, a delta of three levels takes two thirds of the
+#: time. At most 5 MB for all books. A whole book would only push the others out.
+_price = lru_cache(maxsize=16384)(Decimal)
 
 #: Stands for a level that was removed before the book's first state came.
 _REMOVED = b""
@@ -32,39 +37,47 @@ class _Side:
     negated, which would round to the digits of the context.
     """
 
-    __slots__ = ("_is_bids", "_levels")
+    __slots__ = ("_is_bids", "_levels", "_max_levels")
 
-    def __init__(self, *, is_bids: bool) -> None:
+    def __init__(self, max_levels: int, *, is_bids: bool) -> None:
+        self._max_levels = max_levels
         self._is_bids = is_bids
         self._levels = SortedDict()
 
     def __len__(self) -> int:
         return len(self._levels)
 
-    def apply(self, changes: Changes, *, keeps_removed: bool = False) -> None:
-        _apply(self._levels, changes, keeps_removed=keeps_removed)
+    def apply(self, changes: Changes, *, keeps_removed: bool = False) -> int:
+        """Takes changed levels; returns how many were cut."""
+        _apply(self._levels, changes, _price, keeps_removed=keeps_removed)
+        return self._cut()
 
-    def replace(self, changes: Changes) -> None:
+    def replace(self, changes: Changes) -> int:
+        """Takes all levels; returns how many were cut."""
         # One sort at the end takes far less than finding a place for each as it comes.
         levels: dict[Decimal, bytes] = {}
-        _apply(levels, changes)
+        _apply(levels, changes, Decimal)
         self._levels = SortedDict(levels)
+        return self._cut()
 
-    def put_below(self, changes: Changes) -> None:
-        """``changes`` are the levels, except where a price is known already."""
+    def complete(self, changes: Changes) -> int:
+        """Takes all levels, except where a change was taken before; returns how many were cut."""
         levels: dict[Decimal, bytes] = {}
-        _apply(levels, changes)
+        _apply(levels, changes, Decimal)
         levels.update(self._levels)
         self._levels = SortedDict((price, level) for price, level in levels.items() if level is not _REMOVED)
+        return self._cut()
 
-    def cut(self, max_levels: int) -> int:
-        """Drops the farthest beyond ``max_levels``; returns how many."""
-        excess = max(0, len(self._levels) - max_levels)
+    def _cut(self) -> int:
+        excess = len(self._levels) - self._max_levels
+        if excess <= 0:
+            return 0
         for _ in range(excess):
             self._levels.popitem(0 if self._is_bids else -1)
         return excess
 
     def best(self, depth: int | None = None) -> Iterator[bytes]:
+        """The best ``depth`` levels, or all."""
         prices: Iterator[Decimal] = reversed(self._levels) if self._is_bids else iter(self._levels)
         return map(self._levels.__getitem__, islice(prices, depth))
 
@@ -72,15 +85,21 @@ class _Side:
         self._levels.clear()
 
 
-def _apply(levels: MutableMapping[Decimal, bytes], changes: Changes, *, keeps_removed: bool = False) -> None:
+def _apply(
+    levels: MutableMapping[Decimal, bytes],
+    changes: Changes,
+    price_of: Callable[[str], Decimal],
+    *,
+    keeps_removed: bool = False,
+) -> None:
     for price, amount in changes:
         # Only a zero has nothing but zeros and a point; this way no amount need be a number.
         if amount.strip("0."):
-            levels[Decimal(price)] = f'["{price}","{amount}"]'.encode()
+            levels[price_of(price)] = f'["{price}","{amount}"]'.encode()
         elif keeps_removed:
-            levels[Decimal(price)] = _REMOVED
+            levels[price_of(price)] = _REMOVED
         else:
-            levels.pop(Decimal(price), None)
+            levels.pop(price_of(price), None)
 
 
 class Book(View):
@@ -90,7 +109,7 @@ class Book(View):
     ``max_levels`` a side are kept; ``cut`` counts those that were dropped for it.
     """
 
-    __slots__ = ("_asks", "_bids", "_has_provider", "_is_known", "_max_levels", "_read", "cut")
+    __slots__ = ("_asks", "_bids", "_has_provider", "_is_known", "_read", "cut")
 
     def __init__(
         self,
@@ -101,11 +120,10 @@ class Book(View):
         has_provider: bool = False,
     ) -> None:
         self._read = payload_reader("orderbook", is_complete=is_complete)
-        self._max_levels = max_levels
         self._has_provider = has_provider
         self._is_known = starts_empty
-        self._bids = _Side(is_bids=True)
-        self._asks = _Side(is_bids=False)
+        self._bids = _Side(max_levels, is_bids=True)
+        self._asks = _Side(max_levels, is_bids=False)
         self.cut = 0
 
     @property
@@ -131,21 +149,12 @@ class Book(View):
         is_snapshot, bids, asks = parsed
         if is_snapshot:
             self._is_known = True
-            self._bids.replace(bids)
-            self._asks.replace(asks)
+            self.cut += self._bids.replace(bids) + self._asks.replace(asks)
         elif self._is_known:
-            self._bids.apply(bids)
-            self._asks.apply(asks)
+            self.cut += self._bids.apply(bids) + self._asks.apply(asks)
         elif self._has_provider:
             self._bids.apply(bids, keeps_removed=True)
             self._asks.apply(asks, keeps_removed=True)
-        if self.levels > self._max_levels:
-            self._cut()
-
-    def _cut(self) -> None:
-        cut = self._bids.cut(self._max_levels) + self._asks.cut(self._max_levels)
-        if self._is_known:
-            self.cut += cut
 
     def render(self) -> bytes | None:
         return self.top(None) if self._is_known else None
@@ -163,9 +172,7 @@ class Book(View):
         if self._is_known:
             return
         self._is_known = True
-        self._bids.put_below(bids)
-        self._asks.put_below(asks)
-        self._cut()
+        self.cut += self._bids.complete(bids) + self._asks.complete(asks)
 
     def forget(self) -> None:
         self._is_known = False
