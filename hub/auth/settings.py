@@ -59,11 +59,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_network(network: str) -> None:
+def _check_gateway_network(text: str) -> None:
     try:
-        ipaddress.ip_network(network)
+        network = ipaddress.ip_network(text)
     except ValueError as error:
         raise ValueError(f'expected a network such as "10.0.0.0/8" or an address: {error}') from None
+    if network.prefixlen == 0:
+        raise ValueError("expected the gateway's network: from this one anybody could say who they are")
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError('expected IPv4 networks in their own form, such as "10.0.0.0/8"')
 
 
 def _check_claim(name: str) -> None:
@@ -120,7 +124,7 @@ class AuthSettings:
         (),
         doc="networks of a gateway that has verified the user and says so in X-User-Id and X-User-Tier; from anyone "
         "else these are ignored; empty: off",
-        check=_check_network,
+        check=_check_gateway_network,
     )
     api_key_file: str = option("", doc="file with hashes of API keys, made by `hub keys`; empty: no API keys")
     ticket_age: Seconds = option(

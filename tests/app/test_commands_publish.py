@@ -24,6 +24,17 @@ pattern = "ev:*"
 [namespaces.private]
 pattern = "mine"
 private = true
+[namespaces.trades]
+pattern = "trades@{{market}}"
+payload = "trades"
+[namespaces.top]
+pattern = "top.{{depth}}@{{market}}"
+snapshot = "top"
+derived_from = "book@{{market}}"
+[namespaces.book]
+pattern = "book@{{market}}"
+snapshot = "book"
+payload = "orderbook"
 """
 Capture = pytest.CaptureFixture[str]
 
@@ -204,6 +215,28 @@ def test_a_user_has_channels_of_their_own(
         assert publish("mine", "1", "--user", user, "--admin", hub.admin_url) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "channel, data, why",
+    [
+        ("trades@btc_tl", '[{"price":"1"},{"price":1.5}]', "price"),
+        ("trades@btc_tl", '[{"side":"both"}]', "side"),
+        ("trades@btc_tl", "{}", "array"),
+        ("book@btc_tl", '{"bids":[["1","x"]]}', "bids"),
+        ("book@btc_tl", "{}", "neither `bids` nor `asks`"),
+        ("top.5@btc_tl", "{}", "derived from book@btc_tl: publish there"),
+    ],
+)
+def test_a_payload_that_the_channel_does_not_take(
+    channel: str, data: str, why: str, hub: HubProcess, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong is told, and where; good ones around it are published."""
+    monkeypatch.setenv("HUB_ADMIN_KEY", KEY)
+    assert publish(channel, data, "--admin", hub.admin_url) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert why in err and "(40005)" in err
 
 
 @pytest.mark.parametrize(

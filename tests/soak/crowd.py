@@ -108,10 +108,10 @@ class PageFollower:
 
 
 class Crowd:
-    """Starts clients and ends them. ``address`` is the proxy's, HOST:PORT."""
+    """Starts clients and ends them. ``address`` is the proxy's, HOST:PORT; ``pages`` the origin of soak_page.html."""
 
-    def __init__(self, address: str, pages: str) -> None:
-        self.address = address
+    def __init__(self, pages: str) -> None:
+        self.address = ""
         self.members: list[Member] = []
         self._pages = pages
         self._stack = ExitStack()

@@ -23,15 +23,21 @@ RATE = 2000
 BUFFERED = 10
 #: Seconds between two comparisons of one client.
 PACE = 0.25
+#: Connections of ours that may still be open at the operators' port.
+KEPT_ALIVE = 2
+#: How much a run may add to a process's memory where nothing grows: the allocator's own business.
+MEMORY_SLACK = 24 * 2**20
 
 
-def public_channels(market: str) -> list[str]:
-    names = ["ticker", "orderbook", "orderbook.5", "orderbook.10", "orderbook.20", "trades", "kline.1m", "bbo"]
-    return [f"{name}@{market}" for name in names]
+#: What everybody may see of a market, and what users see of their own.
+PUBLIC = ("ticker", "orderbook", "orderbook.5", "orderbook.10", "orderbook.20", "trades", "kline.1m", "bbo")
+PRIVATE = ("orders", "fills", "balances")
 
 
-def private_channels(market: str) -> list[str]:
-    return ["orders", f"orders@{market}", "fills", "balances"]
+def channels_of(market: str, *, parts: bool = False) -> list[str]:
+    """Channels of every type. With ``parts`` also the market's own orders and fills, which cover the user's."""
+    public = [f"{name}@{market}" for name in PUBLIC]
+    return [*public, *PRIVATE, *([f"orders@{market}", f"fills@{market}"] if parts else [])]
 
 
 def hub_settings(page_origin: str) -> list[str]:
@@ -141,7 +147,7 @@ class Result:
         return [f"{self.member.name}: {failure}" for failure in found]
 
 
-def follow(hub: HubProcess, crowd: Crowd, seconds: float) -> list[Result]:
+def follow(hub: HubProcess, crowd: Crowd, seconds: float, footprint: Footprint) -> list[Result]:
     """Lets the clients run; then stops them. Runs on, for a while, until each state was compared at least once."""
     comparers = [Comparer(hub, member) for member in crowd.members]
     for comparer in comparers:
@@ -149,11 +155,72 @@ def follow(hub: HubProcess, crowd: Crowd, seconds: float) -> list[Result]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.5)
+        footprint.look()
     while any(comparer.missing for comparer in comparers) and time.monotonic() < end + 60:
         time.sleep(0.5)
     for comparer in comparers:
         comparer.stop()
-    return [Result(comparer.member, comparer.member.follower.stop(), comparer) for comparer in comparers]
+    results = [Result(comparer.member, comparer.member.follower.stop(), comparer) for comparer in comparers]
+    footprint.settle()
+    return results
+
+
+class Footprint:
+    """What a hub holds: without clients, while they are there, and after they have left."""
+
+    def __init__(self, hub: HubProcess) -> None:
+        self._hub = hub
+        self._began = time.monotonic()
+        self._published = self._count_published()
+        self._descriptors = hub.descriptors()
+        self._most_descriptors = self._descriptors
+        self._memory: list[int] = []
+        self._left_descriptors = self._left_memory = self._left_connections = 0
+        self.rate = 0.0
+
+    def look(self) -> None:
+        self._most_descriptors = max(self._most_descriptors, self._hub.descriptors())
+        self._memory.append(self._hub.resident_bytes())
+
+    def settle(self) -> None:
+        """Waits for the hub to let go of clients that have left."""
+        self.rate = (self._count_published() - self._published) / (time.monotonic() - self._began)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            self._left_descriptors = self._hub.descriptors()
+            self._left_connections = len(self._get("/admin/connections")["connections"])
+            if not self._left_connections and self._left_descriptors <= self._descriptors + KEPT_ALIVE:
+                break
+            time.sleep(0.5)
+        self._left_memory = self._hub.resident_bytes()
+
+    def failures(self) -> list[str]:
+        found = []
+        if self._left_connections:
+            found.append(f"{self._left_connections} connections are left in the hub")
+        if self._left_descriptors > self._descriptors + KEPT_ALIVE:
+            found.append(f"descriptors: {self._descriptors} before, {self._left_descriptors} after")
+        if self._left_memory > self._height() + MEMORY_SLACK:
+            found.append(f"memory: {self._height()} in the middle, {self._left_memory} after")
+        return found
+
+    def _height(self) -> int:
+        """The most memory in the first half, when all that is buffered is there."""
+        return max(self._memory[: len(self._memory) // 2 + 1])
+
+    def _count_published(self) -> int:
+        return int(self._get("/readyz")["sources"]["demo"]["published"])
+
+    def _get(self, path: str) -> Any:
+        return httpx.get(self._hub.admin_url + path, timeout=30, trust_env=False).json()
+
+    def __str__(self) -> str:
+        memory = [round(size / 2**20) for size in (self._memory[0], self._height(), max(self._memory), self._left_memory)]
+        return (
+            f"hub: {self.rate:.0f} events/s; descriptors {self._descriptors} before, up to {self._most_descriptors}, "
+            f"{self._left_descriptors} after; memory {memory[0]} MB at first, {memory[1]} in the first half, "
+            f"up to {memory[2]}, {memory[3]} after\n"
+        )
 
 
 _COLUMNS = ("events", "snapshots", "connections", "resumes", "unrecovered", "drops", "dropped", "gaps", "slow_consumer")

@@ -1,20 +1,19 @@
 """The simplest clients behind a bad network: no gap that is not told, nothing twice, states equal to the hub's.
 
-`make soak` runs it for ten minutes; ``SOAK_SECONDS`` says how long otherwise.
+`make soak` runs it for ten minutes; ``SOAK_SECONDS`` says how long otherwise, ``SOAK_SEED`` which bad luck.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.hub_process import HubProcess, running_hub
+from tests.hub_process import running_hub
 from tests.soak.crowd import Crowd, running_proxy, served_pages
-from tests.soak.soak import CONFIG, Result, follow, hub_settings, public_channels, table
+from tests.soak.people import ALICE, BOB, MARKET_MAKER, People
+from tests.soak.soak import CONFIG, Footprint, channels_of, follow, hub_settings, table
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "25"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -24,27 +23,31 @@ LIFETIME = 4.0 if SECONDS < 120 else 8.0
 pytestmark = pytest.mark.needs("node", "node packages", "chromium")
 
 
-def fill(crowd: Crowd) -> None:
-    """A client of every kind. Markets differ, so that no client hides behind another's work."""
-    crowd.add_python("websockets /v2", "v2", public_channels("btc_tl"), {})
-    crowd.add_python("websockets /v2 CBOR", "cbor", public_channels("btc_usdt"), {})
-    crowd.add_python("websockets /live", "live", public_channels("eth_usdt"), {})
-    crowd.add_python("SSE, poll, /live in turn", "switching", public_channels("btc_usdt"), {})
-    crowd.add_node("Node ws", "ws", public_channels("btc_usdt"), {})
-    crowd.add_node("Node eventsource", "eventsource", public_channels("btc_tl"), {})
-    crowd.add_page("Chromium WebSocket", "ws", public_channels("btc_tl"), None)
-    crowd.add_page("Chromium EventSource", "eventsource", public_channels("sol_usdt"), None)
+def fill(crowd: Crowd, people: People) -> None:
+    """A client of every kind, with credentials of every kind."""
+    alice, bob, mm = people.bearer(ALICE), people.bearer(BOB), people.api_key(MARKET_MAKER, "mm")
+    crowd.add_python("websockets /v2", "v2", channels_of("btc_tl"), alice)
+    crowd.add_python("websockets /v2 CBOR", "cbor", channels_of("btc_usdt", parts=True), mm)
+    crowd.add_python("websockets /live", "live", channels_of("eth_usdt", parts=True), bob)
+    crowd.add_python("SSE, poll, /live in turn", "switching", channels_of("sol_usdt"), people.api_key(BOB))
+    crowd.add_node("Node ws", "ws", channels_of("btc_usdt"), mm)
+    crowd.add_node("Node eventsource", "eventsource", channels_of("btc_tl", parts=True), alice)
+    crowd.add_page("Chromium WebSocket", "ws", channels_of("btc_tl", parts=True), people.token(ALICE))
+    crowd.add_page("Chromium EventSource", "eventsource", channels_of("sol_usdt"), people.token(BOB))
 
 
-def test_soak(capsys: pytest.CaptureFixture[str]) -> None:
-    with served_pages() as pages, running_hub(CONFIG, *hub_settings(pages)) as hub:
-        descriptors = hub.descriptors()
-        with running_proxy(hub.address, seed=SEED, lifetime=LIFETIME) as proxy:
-            with Crowd(proxy.address, pages) as crowd:
-                fill(crowd)
-                results = follow(hub, crowd, SECONDS)
-            network = proxy.stop()
-        with capsys.disabled():
-            print(table(results, network, SECONDS))
-        failures = [failure for result in results for failure in result.failures()]
-        assert not failures, "\n".join(failures)
+def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = People(tmp_path)
+    with served_pages() as pages, Crowd(pages) as crowd:
+        people.api_key("nobody")  # so that there is a file
+        with running_hub(CONFIG, *hub_settings(pages), *people.settings) as hub:
+            footprint = Footprint(hub)
+            with running_proxy(hub.address, seed=SEED, lifetime=LIFETIME) as proxy:
+                crowd.address = proxy.address
+                fill(crowd, people)
+                results = follow(hub, crowd, SECONDS, footprint)
+                network = proxy.stop()
+            failures = [failure for result in results for failure in result.failures()] + footprint.failures()
+            with capsys.disabled():
+                print(table(results, network, SECONDS), footprint, sep="\n")
+            assert not failures, "\n".join(failures)

@@ -35,7 +35,7 @@ def address_hub() -> Iterator[HubProcess]:
     settings = [
         "limits.connections_per_ip=2",
         "limits.pending_per_ip=4",
-        "limits.channels_per_connection=3",
+        "tiers.anonymous.channels_per_connection=3",
         "server.first_byte_timeout=30s",
         f'server.cors_origins=["{ORIGIN}"]',
     ]
@@ -46,7 +46,7 @@ def address_hub() -> Iterator[HubProcess]:
 @pytest.fixture(scope="module")
 def total_hub() -> Iterator[HubProcess]:
     """Two connections in all; as many channels as one likes."""
-    with running_hub(CONFIG, "limits.connections=2", "limits.channels_per_connection=0") as hub:
+    with running_hub(CONFIG, "limits.connections=2", "tiers.anonymous.channels_per_connection=0") as hub:
         yield hub
 
 

@@ -87,16 +87,16 @@ function render() {
 
 function takeListing() {
   listing = live.listing;
-  store.keep(new Set([...listing.channels.keys(), ...live.watched]));
+  store.keep(listing.channels, live.watched);
   if (!hasChosen) openFirst();
   if (store.channels.size) fill();
   else offerExample();
 }
 
-/** A channel that greets nobody with its last value, and is quiet, still has one. */
+/** A channel that greets nobody with its state, and is quiet, still has a last value. */
 async function fill() {
-  for (const [name, { seq }] of listing.channels) {
-    if (!seq || filled.has(name) || !live.watched.has(name) || store.open(name).frame !== null) continue;
+  for (const [name, { seq, snapshot }] of listing.channels) {
+    if (!seq || snapshot !== "none" || filled.has(name) || !live.watched.has(name) || store.open(name).frame !== null) continue;
     filled.add(name);
     const last = (await live.history(name, 2)).at(-1);
     if (last !== undefined) store.fill(last);
@@ -226,7 +226,7 @@ addEventListener("hashchange", () => {
 });
 
 $("rate-curve").append(curve.element);
-live.listen((frame) => store.take(frame));
+live.listen((frame) => store.take(frame, live.listing?.channels.get(frame.channel)?.snapshot));
 live.start();
 setInterval(() => requestAnimationFrame(render), FRAME_MS);
 setInterval(settle, 1000);

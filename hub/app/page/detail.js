@@ -4,6 +4,7 @@ import { el, setAttribute, setText } from "./dom.js";
 import { count, rate, timeOfDay } from "./format.js";
 import { shapeOf } from "./shapes.js";
 import { staleness } from "./staleness.js";
+import { BalancesView, FillsView, OrdersView } from "./view-account.js";
 import { BookView } from "./view-book.js";
 import { CandlesView } from "./view-candles.js";
 import { JsonView } from "./view-json.js";
@@ -17,10 +18,13 @@ const VIEWS = {
   candle: CandlesView,
   ticker: TickerView,
   quote: QuoteView,
+  orders: OrdersView,
+  fills: FillsView,
+  balances: BalancesView,
   tokens: TokensView,
   job: JobView,
 };
-/** Events that are asked of the history, so that there is something to see at once. Books are large. */
+/** Events that are asked of the history, so that there is something to see at once. Books say little each. */
 const HISTORY = { orderbook: 20, kline: 600 };
 const USUAL_HISTORY = 200;
 const PACE_MS = { book: 250, candle: 500, json: 250 };
@@ -87,7 +91,7 @@ export class Detail {
     this.#tell(channel, hubTime);
     if (!this.#isSeeded || now - this.#drawnAt < (PACE_MS[this.#shape] ?? 100)) return;
     this.#drawnAt = now;
-    this.#push([...this.#early, ...this.#store.takeQueue()]);
+    this.#push(channel, [...this.#early, ...this.#store.takeQueue()]);
     this.#early = [];
     this.#view?.render();
     if (this.#parts.raw.open) this.#json?.render();
@@ -194,13 +198,15 @@ export class Detail {
     this.#isSeeded = true;
   }
 
-  #push(frames) {
+  /** Views take each event, or what all of them come to. */
+  #push(channel, frames) {
     for (const frame of frames) {
       if (frame.data === undefined || frame.data === null) continue;
-      this.#fit(shapeOf(frame.data));
-      this.#view?.push(frame);
+      this.#fit(shapeOf(frame.data, channel.kind));
+      this.#view?.push?.(frame);
       this.#json.push(frame);
     }
+    if (frames.length && channel.value !== null) this.#view?.show?.(channel.value);
   }
 
   /** Makes the view that fits the payload. JSON is what fits all, and is there in any case. */

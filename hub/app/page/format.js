@@ -18,6 +18,9 @@ export function decimal(value) {
   return match === null ? text : match[1] + match[2].replace(/\B(?=(\d{3})+$)/g, ",") + (match[3] ?? "");
 }
 
+/** Without the zeros that say nothing: "0.50000000" is "0.5". */
+export const trimmed = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
+
 export const signed = (text) => (/^[-–0]/.test(text) ? text : `+${text}`);
 
 /** `change` of `open` in percent, with its sign; "" where that is no number. */

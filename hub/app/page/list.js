@@ -13,7 +13,7 @@ const USUAL_PACE = 100;
 /** How long the light of a channel shines after an event. */
 const LIT_MS = 350;
 /** Types in the order in which people look for them; others follow by name. */
-const FIRST = ["ticker", "bbo", "trades", "orderbook", "kline"];
+const FIRST = ["balances", "orders", "fills", "ticker", "bbo", "trades", "orderbook", "kline"];
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -75,7 +75,7 @@ class Row {
     const { frame } = this.channel;
     if (frame === null) return;
     if (frame.errorCode) this.#summary.fail(frame.errorCode);
-    else this.#summary.show(frame.data);
+    else if (this.channel.value !== null) this.#summary.show(this.channel.value, this.channel.kind);
     setText(this.#seq, count(frame.seq));
     this.element.dataset.seq = frame.seq;
   }

@@ -58,6 +58,10 @@ export class Positions {
     if (frame.event === "gap") return this.#gap(position, frame.data);
     if (frame.event === "backpressure_drop") return this.#drop(position, frame.data);
     if (position.next !== undefined) this.#restart(position, position.next);
+    if (frame.event === "covered") {
+      this.#step(position, frame.seq); // it came on another channel
+      return false;
+    }
     const isNews =
       frame.event === "snapshot" ? this.#snapshot(position, frame.seq) : this.#step(position, frame.seq);
     if (isNews) this.counts.events += 1;

@@ -1,14 +1,22 @@
 /** What a payload is, judged by its members, and how it is told in one line of the list. */
 
 import { el, setAttribute, setText, svg } from "./dom.js";
-import { compact, decimal, percent } from "./format.js";
+import { compact, decimal, percent, trimmed } from "./format.js";
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** The shape of a payload: "trades", "book", "candle", "quote", "ticker", "tokens", "job" or "json". */
-export function shapeOf(data) {
+/** Shapes of states that may be empty lists, by their kind. */
+const OF_KIND = { trades: "trades", orders: "orders", balances: "balances" };
+
+/** The shape of a payload: "trades", "book", "candle", "quote", "ticker", "orders", "fills", "balances", "tokens",
+ * "job" or "json". `kind`: what the hub says of the channel's state. */
+export function shapeOf(data, kind = null) {
+  if (kind in OF_KIND) return OF_KIND[kind];
   const first = Array.isArray(data) ? data[0] : data;
   if (!isObject(first)) return "json";
+  if ("orderId" in first && "status" in first) return "orders";
+  if ("orderId" in first && "tradeId" in first) return "fills";
+  if ("asset" in first && "available" in first) return "balances";
   if ("price" in first && "amount" in first && "side" in first) return "trades";
   if (Array.isArray(data)) return "json";
   if (Array.isArray(data.bids) && Array.isArray(data.asks)) return "book";
@@ -85,12 +93,13 @@ function trades() {
   const update = (data) => {
     const list = tradesOf(data);
     const trade = list.at(-1);
+    if (trade === undefined) return setText(more, "no trade yet");
     setText(side, trade.side);
     for (const element of [side, price])
       setAttribute(element, "data-move", trade.side === "sell" ? "down" : "up");
     setText(price, decimal(trade.price));
     setText(amount, decimal(trade.amount));
-    setText(more, list.length > 1 ? `+${list.length - 1} more` : "");
+    setText(more, "");
   };
   return { parts: [side, price, span("faint", "×"), amount, more], update };
 }
@@ -150,7 +159,39 @@ function json() {
   return { parts: [text], update: (data) => setText(text, compact(data)) };
 }
 
-const SUMMARIES = { ticker, quote, book, trades, candle, job, tokens, json };
+function orders() {
+  const [number, text] = [span("num strong"), span("faint ellipsis")];
+  const update = (data) => {
+    const open = tradesOf(data);
+    const sells = open.filter(({ side }) => side === "sell").length;
+    setText(number, `${open.length} open`);
+    setText(text, open.length ? `${open.length - sells} to buy, ${sells} to sell` : "");
+  };
+  return { parts: [number, text], update };
+}
+
+function fills() {
+  const [side, price, amount, market] = [span("side"), span("num strong"), span("num"), span("faint optional")];
+  const update = (data) => {
+    const fill = tradesOf(data).at(-1);
+    setText(side, fill.side);
+    for (const element of [side, price])
+      setAttribute(element, "data-move", fill.side === "sell" ? "down" : "up");
+    setText(price, decimal(fill.price));
+    setText(amount, decimal(fill.amount));
+    setText(market, fill.market ?? "");
+  };
+  return { parts: [side, price, span("faint", "×"), amount, market], update };
+}
+
+function balances() {
+  const text = span("num ellipsis");
+  const update = (data) =>
+    setText(text, data.map(({ asset, total }) => `${trimmed(decimal(total))} ${asset}`).join("   "));
+  return { parts: [text], update };
+}
+
+const SUMMARIES = { ticker, quote, book, trades, candle, orders, fills, balances, job, tokens, json };
 
 /** The cell of a row that tells the last value; it changes its parts when the payload changes its shape. */
 export class Summary {
@@ -161,8 +202,8 @@ export class Summary {
     this.element = span("value");
   }
 
-  show(data) {
-    const shape = shapeOf(data);
+  show(data, kind) {
+    const shape = shapeOf(data, kind);
     if (shape !== this.#shape) {
       const { parts, update } = SUMMARIES[shape]();
       this.element.replaceChildren(...parts);

@@ -2,6 +2,8 @@
 
 // Seconds until "warn" and until "stale", by type of channel.
 const MARKET = { warn: 5, stale: 15 };
+/** Nothing happens until somebody trades: silence says that what is known is still so. */
+const QUIET = { warn: Infinity, stale: Infinity };
 const POLICIES = {
   ticker: MARKET,
   bbo: MARKET,
@@ -9,6 +11,9 @@ const POLICIES = {
   trades: { warn: 10, stale: 30 },
   kline: { warn: 10, stale: 60 },
   job: { warn: 10, stale: 60 },
+  orders: QUIET,
+  fills: QUIET,
+  balances: QUIET,
   copilot: { warn: 15, stale: 60 },
 };
 const OTHER = { warn: 15, stale: 60 };

@@ -1,6 +1,7 @@
 /** What the page shows of each channel. Events only mark and count; reading and drawing happen at the page's pace. */
 
 import { typeOf } from "./channels.js";
+import { openState } from "./states.js";
 
 /** Seconds of rate that are kept, for the small curves. */
 export const RATE_SAMPLES = 48;
@@ -33,10 +34,35 @@ class Channel {
   frame = null;
   isDirty = true;
   rate = new Rate();
+  #kind = null;
+  #state = null;
 
   constructor(name) {
     this.name = name;
     this.type = typeOf(name);
+  }
+
+  /** What the hub says the channel's state is: "book", "trades", "last" ... */
+  get kind() {
+    return this.#kind;
+  }
+
+  describe(kind) {
+    if (kind === undefined || kind === this.#kind) return;
+    this.#kind = kind;
+    this.#state = openState(kind);
+  }
+
+  take(frame) {
+    this.frame = frame;
+    this.isDirty = true;
+    this.rate.add();
+    if (frame.data !== undefined && frame.data !== null) this.#state?.take(frame);
+  }
+
+  /** What the events so far come to: the payload to show. Null while that is not known. */
+  get value() {
+    return this.#state === null ? (this.frame?.data ?? null) : this.#state.value;
   }
 
   /** How old the last event is, by the hub's clock; null before the first. */
@@ -60,11 +86,11 @@ export class Store {
     return channel;
   }
 
-  take(frame) {
+  /** `kind`: what the hub says of the channel's state, where it has said so. */
+  take(frame, kind) {
     const channel = this.open(frame.channel);
-    channel.frame = frame;
-    channel.isDirty = true;
-    channel.rate.add();
+    channel.describe(kind);
+    channel.take(frame);
     this.total.add();
     if (frame.channel !== this.#selected) return;
     this.#queue.push(frame);
@@ -88,10 +114,13 @@ export class Store {
     return queue;
   }
 
-  /** Keeps those that are listed or followed. */
-  keep(names) {
-    for (const name of this.channels.keys()) if (!names.has(name)) this.channels.delete(name);
-    for (const name of names) this.open(name);
+  /** Keeps those that are listed or followed. `listed` says of what kind each is. */
+  keep(listed, followed) {
+    for (const name of this.channels.keys()) {
+      if (!listed.has(name) && !followed.has(name)) this.channels.delete(name);
+    }
+    for (const [name, { snapshot }] of listed) this.open(name).describe(snapshot);
+    for (const name of followed) this.open(name);
   }
 
   /** Once a second. */

@@ -51,8 +51,9 @@ export class BookView {
     this.element = el("div", { class: "ladder" }, head, this.#asks, middle, this.#bids);
   }
 
-  push(frame) {
-    this.#book = frame.data;
+  /** Takes a whole book. */
+  show(book) {
+    this.#book = book;
   }
 
   render() {

@@ -30,12 +30,13 @@ export class TradesView {
   }
 
   push(frame) {
+    if (frame.event === "snapshot") this.#trades = []; // it holds the newest of what was there
     for (const trade of tradesOf(frame.data)) this.#trades.unshift({ ts: frame.ts, ...trade });
     if (this.#trades.length > KEPT) this.#trades.length = KEPT;
   }
 
   render() {
-    const largest = Math.max(...this.#trades.map(({ amount }) => Number(amount))) || 1;
+    const largest = Math.max(0, ...this.#trades.map(({ amount }) => Number(amount))) || 1;
     updateRows(this.#tape, this.#trades, makeTrade, (row, { ts, price, amount, side }) => {
       const [time, ...cells] = row.cells;
       setAttribute(row, "data-move", side === "sell" ? "down" : "up");
