@@ -311,7 +311,8 @@ class Broker:
         while True:
             await trio.sleep(TICK)
             now = trio.current_time()
-            self.registry.sweep(now)
+            for _ in self.registry.sweep(now):
+                await trio.lowlevel.checkpoint()
             for index, session in enumerate(list(self.sessions.values())):
                 if index % 256 == 255:
                     await trio.lowlevel.checkpoint()

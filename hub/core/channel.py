@@ -186,12 +186,19 @@ class Channel:
         self.view.seed(data)
         self._state = None
         self._snapshots.clear()
+        for derived in self.derived:
+            assert derived.derivation is not None
+            derived.derivation.is_stale = True
 
     def forget_state(self) -> None:
         """The state is unknown from now on, until a snapshot is published."""
         self.view.forget()
         self._state = None
         self._snapshots.clear()
+        if self.derivation is not None:
+            self.derivation.forget()
+        for derived in self.derived:
+            derived.forget_state()
 
     def slice(
         self, shape: Hashable, encoding: Encoding, after: int, cursor_at: Callable[[int], str] | None = None

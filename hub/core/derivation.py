@@ -22,16 +22,21 @@ class Derivation:
         self._depth = depth
         self._levels = b""
 
+    def forget(self) -> None:
+        """The state is unknown; the next frame says something new whatever it says."""
+        self._levels = b""
+
     def next_frame(self) -> Draft | None:
         """The frame that brings the channel up to date; None where it would say what the last one said."""
         self.is_stale = False
-        book, last = self.source.view, self.source.last
-        if not isinstance(book, Book) or not book.is_known or last is None:
+        source, book = self.source, self.source.view
+        if not isinstance(book, Book) or not book.is_known:
             return None
         levels = book.top(self._depth)
         if levels == self._levels:
             return None
         self._levels = levels
-        update_id = self.source.last_update_id
+        update_id = source.last_update_id
+        ts = source.created_ms if source.last is None else source.last.ts
         data = levels if update_id is None else b'%b,"lastUpdateId":%d}' % (levels[:-1], update_id)
-        return Draft(data, data, last.ts, None, "snapshot", update_id)
+        return Draft(data, data, ts, None, "snapshot", update_id)

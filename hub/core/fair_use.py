@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 from hub.sansio.commands import Command, Ping, Subscribe, Unsubscribe
 from hub.sansio.rates import TokenBucket
@@ -23,7 +23,7 @@ class Allowance:
             Ping: ("pings", _bucket(tier.pings)),
         }
         #: When the latest refusals were: as many as the tier bears.
-        self._violations: deque[float] = deque(maxlen=max(1, tier.violations))
+        self._violations: list[float] = []
 
     def take(self, command: Command | None, now: float) -> str | None:
         """Counts a message (None: one that is no command). The limit that it is over, or None."""
@@ -36,9 +36,9 @@ class Allowance:
 
     def note_violation(self, now: float) -> bool:
         """One more refusal; says whether it was one too many."""
-        tier, violations = self._tier, self._violations
-        violations.append(now)
-        return len(violations) == tier.violations and now - violations[0] <= tier.violation_window
+        tier = self._tier
+        self._violations = [*self._violations, now][-max(1, tier.violations) :]
+        return len(self._violations) == tier.violations and now - self._violations[0] <= tier.violation_window
 
 
 def _bucket(rate: int) -> TokenBucket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import trio
 
@@ -37,33 +37,34 @@ class FirstStates:
             task_status.started()
             await trio.sleep_forever()
 
-    def lacking(self, names: Iterable[str], identity: Identity) -> list[Channel]:
-        """Those of the channels whose state has to be asked for. Names that are refused are passed over."""
+    def lacking(self, names: Iterable[str], identity: Identity) -> dict[str, Channel]:
+        """Of the channels ``names``, by name, the one whose state has to be asked for: the channel itself, or the
+        one that it is derived from. Names that are refused are passed over."""
+        lacking: dict[str, Channel] = {}
         if self._fetch_state is None:
-            return []
-        lacking = []
+            return lacking
         for name in names:
             try:
                 policy = self._registry.check(name, identity).policy
-                if policy.provider:
+                if policy.provider or policy.derived_from:
                     channel = self._registry.open(name, identity)
-                    if not channel.has_state:
-                        lacking.append(channel)
+                    origin = channel if channel.derivation is None else channel.derivation.source
+                    if origin.policy.provider and not origin.has_state:
+                        lacking[name] = origin
             except RequestRefused:
                 continue
         return lacking
 
-    async def prepare(self, channels: list[Channel]) -> dict[str, RequestRefused]:
-        """Waits for the states of ``channels``; says which cannot be had now, by name (50000)."""
+    async def prepare(self, lacking: Mapping[str, Channel]) -> dict[str, RequestRefused]:
+        """Waits for the states; says which cannot be had now, by name (50000)."""
         with trio.move_on_after(self._timeout):
-            for channel in channels:
-                await self._ask(channel).wait()
+            for answered in [self._ask(channel) for channel in lacking.values()]:
+                await answered.wait()
         refusals = {}
-        for channel in channels:
-            if not channel.has_state:
-                refusals[channel.name] = RequestRefused(
-                    ErrorCode.INTERNAL, "snapshot unavailable, try again", channel=channel.name
-                )
+        for name, channel in lacking.items():
+            if not channel.has_state or channel.is_forgotten:
+                msg = "snapshot unavailable, try again"
+                refusals[name] = RequestRefused(ErrorCode.INTERNAL, msg, channel=name)
                 self._registry.leave_unused(channel)
         return refusals
 
@@ -79,7 +80,7 @@ class FirstStates:
         try:
             with trio.fail_after(self._timeout):
                 data = await self._fetch_state(channel)
-            if not channel.has_state:
+            if not channel.has_state or channel.is_forgotten:
                 channel.seed(data)
         except (SnapshotUnavailable, BadPayload, trio.TooSlowError) as error:
             logger.error(

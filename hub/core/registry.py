@@ -18,6 +18,10 @@ from hub.sansio.names import Match, Namespaces
 from hub.sansio.views.book import Book
 
 
+#: Channels that are looked at in one go: about a millisecond.
+SWEEP_STRIDE = 512
+
+
 @attrs.frozen(kw_only=True)
 class RegistryLimits:
     """``idle`` is how long a channel without subscribers and news is remembered, in seconds."""
@@ -102,10 +106,15 @@ class Registry:
         if is_known and not channel.is_wanted and channel.log.head_seq == 0:
             self._forget(channel)
 
-    def sweep(self, now: float) -> None:
-        """Lets go of what is too old, too much, or not used any more. Called about once a second."""
+    def sweep(self, now: float) -> Iterator[None]:
+        """Lets go of what is too old, too much, or not used any more. Begun about once a second; yields now and
+        then, so that others have their turn."""
         total = books = 0
-        for channel in list(self._channels.values()):
+        for index, channel in enumerate(list(self._channels.values())):
+            if index % SWEEP_STRIDE == SWEEP_STRIDE - 1:
+                yield
+            if channel.is_forgotten:
+                continue
             channel.log.trim(now)
             if channel.is_idle_since(now - self.limits.idle):
                 self._forget(channel)

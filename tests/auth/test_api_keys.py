@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import io
 import json
 import logging
 import os
@@ -12,9 +13,11 @@ import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import attrs
 import hypothesis
 import pytest
 import trio.testing
@@ -32,9 +35,28 @@ NOW = 1_800_000_000.0
 CREATED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
-def run_keys(*arguments: object) -> subprocess.CompletedProcess[str]:
+@attrs.frozen
+class Done:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_keys(*arguments: object) -> Done:
+    """``hub keys``, in this process: starting one costs a second."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(["keys", *map(str, arguments)])
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def run_process(*arguments: object) -> Done:
+    """``hub keys``, as an operator runs it."""
     command = [sys.executable, "-m", "hub", "keys", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def add(path: Path, *arguments: str) -> str:
@@ -66,6 +88,18 @@ async def code_of(keys: ApiKeys, key: str) -> ErrorCode:
 
 
 # --- the command line ---------------------------------------------------------------------------------------
+
+
+async def test_from_the_shell(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    added = run_process("add", "--file", path, "--user", "bot")
+    (key,) = added.stdout.splitlines()
+    (entry,) = list_keys(path)
+    assert added == Done(0, f"{key}\n", f"hub keys: {entry['id']} for bot; its key is shown this once:\n")
+    assert (await ApiKeys(path, now=lambda: NOW).identify(key)).user == "bot"
+    revoked = run_process("revoke", "--file", path, entry["id"])
+    assert revoked == Done(0, "", f"hub keys: {entry['id']} revoked\n")
+    assert list_keys(path) == []
 
 
 async def test_a_key_that_was_added_says_who_it_is_until_it_is_revoked(tmp_path: Path) -> None:

@@ -255,6 +255,5 @@ async def _code_of(authenticator: HubAuthenticator, of: Request) -> ErrorCode | 
     try:
         await authenticator.identify(of)
     except RequestRefused as refused:
-        assert refused.code is not None
         return refused.code
     return None

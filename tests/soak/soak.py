@@ -23,6 +23,8 @@ RATE = 2000
 BUFFERED = 10
 #: Seconds between two comparisons of one client.
 PACE = 0.25
+#: Failures of one client that are told.
+SHOWN = 5
 #: Connections of ours that may still be open at the operators' port.
 KEPT_ALIVE = 2
 #: How much a run may add to a process's memory where nothing grows: the allocator's own business.
@@ -144,7 +146,8 @@ class Result:
         found += [f"{channel}: its state was never compared" for channel in self.comparer.missing]
         if self.report.counts.get("connections", 0) < 2:
             found.append("it was never cut")
-        return [f"{self.member.name}: {failure}" for failure in found]
+        shown = found[:SHOWN] + ([f"{len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+        return [f"{self.member.name}: {failure}" for failure in shown]
 
 
 def follow(hub: HubProcess, crowd: Crowd, seconds: float, footprint: Footprint) -> list[Result]:

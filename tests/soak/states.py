@@ -81,13 +81,13 @@ def copied(kind: str, state: Any) -> Any:
 
 
 def comparable(kind: str, state: Any) -> Any:
-    """What two equal states have in common, whatever order they are kept in, or digits their zeros have."""
+    """What two equal states have in common: the order of levels, zeros at an end and JSON's keys do not count."""
     if kind == "book":
         return {
             side: {Decimal(price): Decimal(amount) for price, amount in dict(state[side]).items()}
             for side in ("bids", "asks")
         }
-    return state
+    return {str(key): value for key, value in state.items()} if kind in ("orders", "balances") else state
 
 
 def is_best_first(book: Any) -> bool:

@@ -261,7 +261,7 @@ def test_hub_that_restarts_is_found_again(browser: Browser, transport: str) -> N
 
 def test_more_channels_than_are_allowed(browser: Browser) -> None:
     channels = [f"event:c{number}" for number in range(8)]
-    with running_hub(None, *NAMESPACES, "limits.channels_per_connection=5") as hub:
+    with running_hub(None, *NAMESPACES, "tiers.anonymous.channels_per_connection=5") as hub:
         publish(hub, *numbered(channels, range(1)))
         with browser.open(hub.public_url) as page:
             for transport in TRANSPORTS:

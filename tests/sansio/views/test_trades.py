@@ -19,7 +19,8 @@ batches = st.lists(
 
 @given(batches)
 def test_the_last_fifty(batches: list[tuple[str | None, int, str]]) -> None:
-    view, expected, count = Trades(), [], 0
+    view, count = Trades(), 0
+    expected: list[str] = []
     assert view.is_known and view.render() == b"[]"
     for kind, size, comma in batches:
         trades = [f'{{"tradeId": {count + i},"price":"{i}.50"}}' for i in range(size)]
