@@ -12,6 +12,7 @@ from hub.sansio.encodings import Encoding
 from hub.sansio.log import Log
 from hub.sansio.names import Match, channel_type
 from hub.sansio.publication import Position, Publication
+from hub.sansio.views.book import Book
 from hub.sansio.views.catalogue import make_view
 
 if TYPE_CHECKING:
@@ -133,6 +134,16 @@ class Channel:
     def is_keeping_state(self) -> bool:
         """Whether it knows what its newest publication alone would not tell."""
         return self.log.head_seq > 0 and self.policy.snapshot in _FOLDED and self.view.is_known
+
+    @property
+    def book_size(self) -> int:
+        """Bytes of memory that its order book takes, roughly; 0 where it is none."""
+        return self.view.size if isinstance(self.view, Book) else 0
+
+    @property
+    def levels_cut(self) -> int:
+        """Levels of its order book that were too far from the best to be kept."""
+        return self.view.cut if isinstance(self.view, Book) else 0
 
     def is_idle_since(self, then: float) -> bool:
         """Whether nobody will miss it. A folded state is missed: it could not be made again."""

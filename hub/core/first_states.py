@@ -80,7 +80,7 @@ class FirstStates:
         try:
             with trio.fail_after(self._timeout):
                 data = await self._fetch_state(channel)
-            if not channel.has_state or channel.is_forgotten:
+            if not channel.has_state:
                 channel.seed(data)
         except (SnapshotUnavailable, BadPayload, trio.TooSlowError) as error:
             logger.error(

@@ -15,7 +15,6 @@ from hub.sansio.access import check_access
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.identity import Identity
 from hub.sansio.names import Match, Namespaces
-from hub.sansio.views.book import Book
 
 
 #: Channels that are looked at in one go: about a millisecond.
@@ -65,8 +64,7 @@ class Registry:
     @property
     def book_levels_cut(self) -> int:
         """Levels that were too far from the best to be kept."""
-        views = (channel.view for channel in self)
-        return self._levels_cut + sum(view.cut for view in views if isinstance(view, Book))
+        return self._levels_cut + sum(channel.levels_cut for channel in self)
 
     def find(self, name: str, user: str | None) -> Channel | None:
         return self._channels.get((name, user))
@@ -120,7 +118,7 @@ class Registry:
                 self._forget(channel)
             else:
                 total += channel.log.size
-                books += channel.view.size
+                books += channel.book_size
         self.buffered_bytes, self.book_bytes = total, books
         self.relieve()
         self._relieve_books()
@@ -148,12 +146,12 @@ class Registry:
         if self.book_bytes <= self.limits.book_bytes:
             return
         unused = [
-            channel for channel in self._channels.values() if channel.view.size and not channel.is_wanted
+            channel for channel in self._channels.values() if channel.book_size and not channel.is_wanted
         ]
         for channel in sorted(unused, key=lambda channel: channel.used_at):
             if self.book_bytes <= self.limits.book_bytes:
                 return
-            self.book_bytes -= channel.view.size
+            self.book_bytes -= channel.book_size
             self.books_evicted += 1
             channel.forget_state()
 
@@ -201,8 +199,7 @@ class Registry:
         self.buffered_bytes -= channel.log.size
         if channel.user is not None:
             self._forget_of_user(channel.user, channel)
-        if isinstance(channel.view, Book):
-            self._levels_cut += channel.view.cut
+        self._levels_cut += channel.levels_cut
         if channel.is_keeping_state:
             self._forgetful.add(channel.policy.pattern)
         for derived in list(channel.derived):  # nobody wants them either

@@ -17,8 +17,7 @@ class TokenBucket:
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: float) -> None:
-        if rate < 0 or burst < 1:
-            raise ValueError("a rate is not negative, and a burst is at least 1")
+        _check(rate, burst)
         self._rate = rate
         self._burst = float(burst)
         self._tokens = float(burst)
@@ -57,6 +56,7 @@ class Buckets:
     that are not, the one that was idle longest is, which errs in the favour of its owner."""
 
     def __init__(self, rate: float, burst: float, max_keys: int) -> None:
+        _check(rate, burst)
         self._rate = rate
         self._burst = burst
         self._max_keys = max_keys
@@ -89,3 +89,8 @@ class Buckets:
             if len(self._buckets) < self._max_keys and not self._buckets[oldest].is_full(now):
                 return
             self._buckets.popitem(last=False)
+
+
+def _check(rate: float, burst: float) -> None:
+    if rate < 0 or burst < 1:
+        raise ValueError("a rate is not negative, and a burst is at least 1")

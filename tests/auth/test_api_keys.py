@@ -134,6 +134,18 @@ def test_only_the_hash_is_kept(tmp_path: Path) -> None:
     assert hash_key(key) not in run_keys("list", "--file", path).stdout
 
 
+def test_the_file_keeps_its_owner(tmp_path: Path) -> None:
+    """Who runs ``hub keys`` as root must not lock the hub out, which runs as somebody else."""
+    path = tmp_path / "keys.toml"
+    add(path, "--user", "bot")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12346)
+    before = path.stat()
+    add(path, "--user", "bot")
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (before.st_uid, before.st_gid, 0o600)
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link, real = tmp_path / "keys.toml", tmp_path / "real" / "keys.toml"

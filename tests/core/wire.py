@@ -22,6 +22,10 @@ Kind = Literal[
     "slow",
     "bye",
     "beat",
+    "covered",
+    "authenticated",
+    "revoked",
+    "expiring",
 ]
 
 
@@ -97,7 +101,8 @@ def understand(body: Any, cursor: str | None) -> Told:
 
 
 _V2_EVENTS: dict[str, Kind] = {
-    "connected": "welcome", "gap": "gap", "backpressure_drop": "drop", "slow_consumer": "slow", "disconnecting": "bye"
+    "connected": "welcome", "gap": "gap", "backpressure_drop": "drop", "slow_consumer": "slow",
+    "disconnecting": "bye", "unsubscribed": "revoked", "token_expiring": "expiring",
 }  # fmt: skip
 
 
@@ -105,6 +110,8 @@ def _understand_v2(body: dict[str, Any]) -> Told:
     if "event" in body:
         return Told(_V2_EVENTS[body["event"]], body, body.get("ch", ""), data=body.get("data"))
     if "ch" in body:
+        if body.get("type") == "covered":
+            return Told("covered", body, body["ch"], body["seq"], body["data"])
         is_snapshot = body.get("type") == "snapshot"
         assert is_snapshot == ("snapshotSeq" in body) == ("epoch" in body)
         assert body.get("snapshotSeq", body["seq"]) == body["seq"]
@@ -112,20 +119,28 @@ def _understand_v2(body: dict[str, Any]) -> Told:
     if body.get("method") == "pong":
         return Told("pong", body)
     data = body.get("data", {})
-    kind: Kind = (
-        "subscribed" if "subscribed" in data else "unsubscribed" if "unsubscribed" in data else "refused"
-    )
-    return Told(kind, body, data=data)
+    for kind, field in _V2_ANSWERS.items():
+        if field in data:
+            return Told(kind, body, data=data)
+    return Told("refused", body, data=data)
+
+
+_V2_ANSWERS: dict[Kind, str] = {
+    "subscribed": "subscribed", "unsubscribed": "unsubscribed", "authenticated": "userId"
+}  # fmt: skip
 
 
 _LIVE_EVENTS: dict[str, Kind] = {
     "subscribed": "subscribed", "unsubscribed": "unsubscribed", "pong": "pong", "error": "refused",
     "gap": "gap", "backpressure_drop": "drop", "slow_consumer": "slow", "disconnecting": "bye",
-    "heartbeat": "beat", "snapshot": "snapshot",
+    "heartbeat": "beat", "snapshot": "snapshot", "covered": "covered", "authenticated": "authenticated",
+    "token_expiring": "expiring",
 }  # fmt: skip
 
 
 def _understand_live(body: dict[str, Any]) -> Told:
     kind = _LIVE_EVENTS.get(body["event"], "data")
+    if kind == "unsubscribed" and "errors" in body["data"]:
+        kind = "revoked"
     channel = "" if body["channel"] == "system" else body["channel"]
     return Told(kind, body, channel, body["seq"], body["data"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -112,13 +113,31 @@ class History:
             return
         self._frames.append((seq, what, data))
         if len(self._frames) > HISTORY:
-            self._base_seq, *frame = self._frames.popleft()
-            self._base = self._step(self._base, *frame)
+            self._shift()
+
+    def _shift(self) -> None:
+        self._base_seq, *frame = self._frames.popleft()
+        self._base = self._step(self._base, *frame)
 
     def clear(self) -> None:
         """Another history has begun."""
         self._frames.clear()
         self._base, self._base_seq = None, -1
+
+    def restore(self, seq: int, state: Any) -> None:
+        """Begins with a state that ``newest`` gave, at its seq."""
+        self.clear()
+        self._base, self._base_seq = state, seq
+
+    def newest(self) -> Any:
+        """The state after all that has come; those before it are known no more."""
+        while self._frames:
+            self._shift()
+        return self._base
+
+    def since(self, seq: int) -> list[tuple[int, str, Any]]:
+        """The frames after ``seq`` that are kept, as ``add`` took them."""
+        return list(takewhile(lambda frame: frame[0] > seq, reversed(self._frames)))[::-1]
 
     def at(self, seq: int) -> Any:
         """The state at ``seq``; None where it is not known (any more)."""

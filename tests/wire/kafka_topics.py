@@ -23,4 +23,5 @@ TOPICS = (
 def ensure_topics(broker: KafkaBroker) -> None:
     """Makes those that are not there."""
     there = broker.admin().list_topics(timeout=30).topics
-    broker.create_topics([topic for topic in TOPICS if topic not in there], 64)
+    if absent := [topic for topic in TOPICS if topic not in there]:
+        broker.create_topics(absent, 64)

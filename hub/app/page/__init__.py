@@ -19,10 +19,11 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-#: The page is all our own and loads nothing from elsewhere.
+#: The page is all our own, loads nothing from elsewhere and sends nothing there; a token may be typed into it.
 _HEADERS = {
     "cache-control": "no-cache",
-    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
 }
 #: Channels in one answer of ``/channels``.

@@ -1,6 +1,8 @@
 /** The page: what the client knows, on the screen. Nothing is drawn per event; every 100 ms what changed is. */
 
+import { Account } from "./account.js";
 import { LiveClient, TRANSPORTS } from "./client.js";
+import { Credentials } from "./credentials.js";
 import { copyText, Detail } from "./detail.js";
 import { setAttribute, setText, Sparkline } from "./dom.js";
 import { count, milliseconds, rate } from "./format.js";
@@ -22,7 +24,9 @@ const WORDS = {
 const EXAMPLES = ["hello:world", "ticker@btc_tl", "job:hello", "bench:0"];
 
 const $ = (id) => document.getElementById(id);
-const live = new LiveClient();
+const credentials = new Credentials(location.origin);
+const account = new Account($("account"), credentials);
+const live = new LiveClient({ credentials, onDismissed: (reason) => account.dismiss(reason) });
 const store = new Store();
 const list = new List($("groups"), select);
 const detail = new Detail($("detail"), { live, store, onClose: () => select(null) });
@@ -78,6 +82,7 @@ function render() {
   list.place(store.channels, $("filter").value);
   list.render(now, hubTime, why, detail.name);
   detail.render(now, hubTime);
+  if (listing !== null) account.render(listing.user);
   renderHead();
   renderTrouble();
   setText($("shown"), list.size === store.channels.size ? "" : `${list.size} of ${store.channels.size}`);
@@ -200,7 +205,7 @@ function switchTo(transport) {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") return event.target === $("filter") && $("filter").value ? undefined : select(null);
-  if (event.target.matches("input[type=search], textarea")) return;
+  if (event.target.matches("input[type=search], input[type=password], textarea")) return;
   if (event.key === "/") {
     $("filter").focus();
     event.preventDefault();
@@ -231,5 +236,5 @@ live.start();
 setInterval(() => requestAnimationFrame(render), FRAME_MS);
 setInterval(settle, 1000);
 
-// For the console, and for tests: `live.listen(console.log)`.
-globalThis.live = live;
+// For the console, and for tests: `live.listen(console.log)`, `store.open("orderbook@btc_tl").value`.
+Object.assign(globalThis, { live, store });

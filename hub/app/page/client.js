@@ -6,7 +6,8 @@
  *
  *   state        "connecting" | "connected" | "degraded" | "reconnecting" | "stopped"
  *   transport    the one that was asked for; `using` is the one in use, another where that does not get through
- *   listing      what the hub has: {total, channels: Map(channel -> {seq, epoch, snapshot})}, or null before it said so
+ *   listing      what the hub has for us: {user, total, channels: Map(channel -> {seq, epoch, snapshot})}, or null
+ *                before it said so
  *   watched      channels this connection follows;  `refused`: Map(channel -> why) of those it may not
  *   counts       see Positions;  `handover`: the last switch, and what came of it
  *   retryAt      when the next try is due, Unix ms;  `reason`: what went wrong, in words
@@ -34,6 +35,8 @@ const PING_MS = 10_000;
 const SILENCE_MS = 12_000;
 /** Close codes after which coming back would change nothing: we are wrong, or unwanted. */
 const FATAL_CODES = new Set([1000, 1002, 1003, 1007, 1009, 4001]);
+/** The hub takes our credentials no longer: a close code, and answers. */
+const DISMISSALS = new Set([4003, 40100, 40101]);
 /** Answers to a subscribe that will be the same the next time. */
 const FINAL_CODES = new Set([40001, 40002, 40100, 40101, 40102]);
 
@@ -52,6 +55,7 @@ export class LiveClient {
   clock = new HubClock();
 
   #base;
+  #onDismissed;
   #link = null;
   #wasOpen = false;
   #positions = new Positions();
@@ -68,7 +72,10 @@ export class LiveClient {
   #heardAt = 0;
   #last = null; // the newest event
 
-  constructor({ base = location.origin, transport = "websocket" } = {}) {
+  /** `onDismissed(reason)` is called when the hub does not take `credentials` (any more); all stops then. */
+  constructor({ credentials, onDismissed, base = location.origin, transport = "websocket" }) {
+    this.credentials = credentials;
+    this.#onDismissed = onDismissed;
     this.#base = base;
     this.transport = this.using = transport;
   }
@@ -125,7 +132,7 @@ export class LiveClient {
       const position = this.#positions.get(channel)?.seq ?? 0;
       const url = new URL(`/history/${encodeURIComponent(channel)}`, this.#base);
       url.search = `after=${Math.max(0, Math.max(head, position) - limit)}&limit=${limit}`;
-      const { events } = await (await fetch(url)).json();
+      const { events } = await (await fetch(url, { headers: this.credentials.headers })).json();
       return events.map(toFrame).filter((frame) => frame !== null);
     } catch {
       return [];
@@ -186,6 +193,7 @@ export class LiveClient {
     this.#link = null;
     this.#failures += 1;
     if (this.#learn(limit, refused)) return this.#connect();
+    if (this.credentials.areSet && DISMISSALS.has(code)) return this.#dismiss(msg);
     if (FATAL_CODES.has(code)) return this.#stop(msg);
     this.reason = msg || this.#farewell?.msg || "";
     this.#retryIn(retryAfterMs ?? this.#farewell?.retryAfterMs);
@@ -240,12 +248,18 @@ export class LiveClient {
     this.reason = reason;
   }
 
+  #dismiss(reason) {
+    this.#stop(reason);
+    this.#onDismissed(reason);
+  }
+
   /** When the hub answers but this transport does not get through, the next one is tried. */
   async #stepDown() {
     if (this.#wasOpen) return;
     if (this.using === "sse") {
-      const { limit = null, refused = null } = await whyRefused(this.#base, [...this.watched]);
+      const { code, msg, limit = null, refused = null } = await whyRefused(this, this.#base, [...this.watched]);
       if (this.#link !== null) return;
+      if (refused === null && this.credentials.areSet && DISMISSALS.has(code)) return this.#dismiss(msg);
       if (this.#learn(limit, refused)) return this.#connect();
     }
     if (!(await this.#refresh({ always: true }))) {
@@ -289,9 +303,16 @@ export class LiveClient {
   async #refresh({ always = false } = {}) {
     if (document.hidden && this.listing !== null && !always) return true;
     try {
-      const response = await fetch(new URL("/channels", this.#base), { cache: "no-store" });
-      const { total, channels } = await response.json();
-      this.listing = { total, channels: new Map(channels.map(({ channel, ...where }) => [channel, where])) };
+      const response = await fetch(new URL("/channels", this.#base), {
+        cache: "no-store",
+        headers: this.credentials.headers,
+      });
+      const { user, total, channels, code, msg } = await response.json();
+      if (this.credentials.areSet && DISMISSALS.has(code)) {
+        this.#dismiss(msg);
+        return false;
+      }
+      this.listing = { user, total, channels: new Map(channels.map(({ channel, ...where }) => [channel, where])) };
     } catch {
       return false;
     }

@@ -4,7 +4,7 @@
  * It tells its owner: `opened(link)`, `received(link, frame)`, `answered(link, channels)` where these have been
  * read, however little that was, `broken(link, why)`; `why` may hold `code`,
  * `msg`, `retryAfterMs`, `limit` (the hub serves no more channels than that) and `refused` (a channel and why).
- * It asks its owner where to go on: `positions(channels)` is a lastSeq.
+ * It asks its owner where to go on: `positions(channels)` is a lastSeq; and who it is: `credentials`.
  */
 
 import { readFrame, toFrame } from "./frames.js";
@@ -25,6 +25,7 @@ export class WebSocketLink {
   #owner;
   #channels = [];
   #socket = null;
+  #isClosed = false;
 
   constructor(owner) {
     this.#owner = owner;
@@ -34,6 +35,16 @@ export class WebSocketLink {
     this.#channels = channels;
     const url = new URL("/live", base);
     url.protocol = url.protocol.replace("http", "ws");
+    this.#dial(url);
+  }
+
+  async #dial(url) {
+    try {
+      url = await this.#owner.credentials.admit(url);
+    } catch (why) {
+      return this.#owner.broken(this, why);
+    }
+    if (this.#isClosed) return;
     this.#socket = new WebSocket(url);
     this.#socket.onopen = () => {
       this.#owner.opened(this);
@@ -45,21 +56,26 @@ export class WebSocketLink {
 
   change(channels, added, removed) {
     this.#channels = channels;
-    if (this.#socket.readyState !== WebSocket.OPEN) return;
+    if (!this.#isOpen) return;
     if (removed.length) this.#send({ type: "unsubscribe", channels: removed });
     this.#subscribe(added);
   }
 
   /** Whether that is possible. */
   ping() {
-    const isOpen = this.#socket.readyState === WebSocket.OPEN;
-    if (isOpen) this.#send({ type: "ping" });
-    return isOpen;
+    if (this.#isOpen) this.#send({ type: "ping" });
+    return this.#isOpen;
   }
 
   close() {
+    this.#isClosed = true;
+    if (this.#socket === null) return;
     for (const name of ["onopen", "onmessage", "onclose"]) this.#socket[name] = null;
     this.#socket.close(1000);
+  }
+
+  get #isOpen() {
+    return this.#socket !== null && this.#socket.readyState === WebSocket.OPEN;
   }
 
   #subscribe(channels) {
@@ -91,6 +107,7 @@ export class SseLink {
   #base = null;
   #source = null;
   #lastWords = {};
+  #opened = 0; // counts, so that a late ticket knows that it is late
 
   constructor(owner) {
     this.#owner = owner;
@@ -99,9 +116,21 @@ export class SseLink {
   open(channels, base) {
     this.#base = base;
     if (!channels.length) return this.#owner.opened(this); // nothing to ask for yet
-    this.#source = new EventSource(
-      streamUrl("/sse", base, { channels: channels.join(","), lastSeq: this.#owner.positions(channels) }),
-    );
+    this.#dial(channels);
+  }
+
+  async #dial(channels) {
+    const number = ++this.#opened;
+    const fields = { channels: channels.join(","), lastSeq: this.#owner.positions(channels) };
+    let url = streamUrl("/sse", this.#base, fields);
+    try {
+      url = await this.#owner.credentials.admit(url);
+    } catch (why) {
+      if (number === this.#opened) this.#owner.broken(this, why);
+      return;
+    }
+    if (number !== this.#opened) return;
+    this.#source = new EventSource(url);
     this.#source.onopen = () => this.#owner.opened(this);
     this.#source.onmessage = ({ data }) => this.#receive(readFrame(data));
     this.#source.onerror = () => this.#owner.broken(this, this.#lastWords);
@@ -118,6 +147,7 @@ export class SseLink {
   }
 
   close() {
+    this.#opened += 1;
     if (this.#source !== null) {
       for (const name of ["onopen", "onmessage", "onerror"]) this.#source[name] = null;
       this.#source.close();
@@ -187,7 +217,8 @@ export class PollLink {
       lastSeq,
       wait,
     });
-    const response = await fetch(url, { signal, cache: "no-store" });
+    const { headers } = this.#owner.credentials;
+    const response = await fetch(url, { signal, cache: "no-store", headers });
     const body = await response.json();
     if (signal.aborted) return null;
     if (!response.ok) {
@@ -203,11 +234,10 @@ export class PollLink {
 }
 
 /** An EventSource that is refused does not say why. A poll for the same channels is refused for the same reason. */
-export async function whyRefused(base, channels) {
+export async function whyRefused({ credentials }, base, channels) {
   try {
-    const response = await fetch(streamUrl("/poll", base, { channels: channels.join(","), wait: 0 }), {
-      cache: "no-store",
-    });
+    const url = streamUrl("/poll", base, { channels: channels.join(","), wait: 0 });
+    const response = await fetch(url, { cache: "no-store", headers: credentials.headers });
     return response.ok ? {} : refusal(response, await response.json(), channels.length);
   } catch {
     return {};
@@ -221,7 +251,7 @@ function refusal(response, { code, msg, channel }, size) {
   // Too many in number, or for a cursor to hold; the latter depends on their names, so it is felt for.
   const limit = isTooMany ? Number(/at most (\d+)/.exec(msg)?.[1]) || size - Math.ceil(size / 32) : null;
   const refused = channel === undefined || isTooMany ? null : { channel, msg };
-  return { msg, limit, refused, retryAfterMs: retryAfter ? retryAfter * 1000 : undefined };
+  return { code, msg, limit, refused, retryAfterMs: retryAfter ? retryAfter * 1000 : undefined };
 }
 
 /** Escapes no more than must be: proxies take 8 KB, and a lastSeq is mostly punctuation. */

@@ -13,11 +13,8 @@ from hub.sansio.views.payloads import payload_reader
 from hub.sansio.views.view import View
 
 #: Keys that are remembered as gone while the first state is on its way. A provider answers within seconds, so what
-#: went before the last ten thousand is not in its answer any more.
+#: went before the last ten thousand is not in its answer any more. At most 1 MB a user.
 MAX_GONE = 10_000
-#: What a record takes beside its own bytes: its key, the head of its bytes, its place in a dict (tracemalloc,
-#: 10,000 orders, Python 3.11).
-RECORD_SIZE = 115
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _OPEN = ("new", "partially_filled")
@@ -50,11 +47,6 @@ class Records(View):
     @property
     def is_known(self) -> bool:
         return self._is_known
-
-    @property
-    def size(self) -> int:
-        count = len(self._records) + len(self._gone)
-        return sum(map(len, self._records.values())) + RECORD_SIZE * count
 
     def parse(self, data: bytes, kind: str | None) -> tuple[bool, list[tuple[str, bytes | None]]]:
         read = self._read(data)

@@ -29,10 +29,6 @@ class Trades(View):
     def is_known(self) -> bool:
         return True
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self._trades))
-
     def parse(self, data: bytes, kind: str | None) -> tuple[bool, list[bytes]]:
         self._read(data)
         # A Raw keeps the whole payload alive; bytes are a copy of one trade.

@@ -19,7 +19,7 @@ class View(abc.ABC):
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the state takes, roughly; 0 where it is a publication or less."""
+        """Bytes of memory, roughly, that ``forget`` would free; 0 where that is little or could not be had again."""
         return 0
 
     @abc.abstractmethod

@@ -40,7 +40,8 @@ class Topic:
     """Section ``[sources.kafka.topics."NAME"]``: which channels its records go to."""
 
     channels: tuple[str, ...] = option(
-        doc="channels of a record, with holes {key}, {PART} of the key and {data.FIELD} of the payload",
+        doc="channels of a record, with holes {key}, {PART} of the key and {data.FIELD} of the payload; where a "
+        "namespace has parts the whole alone, because the hub publishes on its parts too",
         check=check_template,
     )
     key: tuple[str, ...] = option(

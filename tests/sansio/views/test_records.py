@@ -118,7 +118,7 @@ def test_a_record_keeps_its_place_and_its_bytes() -> None:
     for data in (order(1), b'[{"orderId":2, "status" :"new"},%b]' % order(3), order(1, filled="1.0")):
         view.fold(view.parse(data, None))
     assert view.render() == b'[%b,{"orderId":2, "status" :"new"},%b]' % (order(1, filled="1.0"), order(3))
-    assert view.size > len(view.render() or b"")
+    assert view.size == 0
 
 
 def test_a_late_first_state_does_not_bring_back_what_was_closed() -> None:
@@ -146,11 +146,8 @@ def test_closed_orders_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPa
     view = OpenOrders(has_provider=True)
     for number in (1, 2, 3, 1, 4):
         view.fold(view.parse(order(number, "filled"), None))
-    assert view.size == 3 * records.RECORD_SIZE
     view.seed(b"[%b]" % b",".join(map(order, range(1, 5))))
     assert view.render() == b"[%b]" % order(2)
-    view.fold(view.parse(order(2, "filled"), None))
-    assert view.size == 0
 
 
 @pytest.mark.parametrize(
