@@ -12,7 +12,7 @@ import trio
 
 from hub import __version__
 from hub.app import logs
-from hub.app.commands import add_keys_command, base_url, positive, publish_event, tail
+from hub.app.commands import add_keys_command, add_publish_command, base_url, positive, tail
 from hub.app.compose import Hub, PluginFailed
 from hub.app.settings import ConfigurationError, Settings, load
 from hub.app.settings.plugins import find_plugins
@@ -57,14 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_set(check)
     check.set_defaults(run=_check)
 
-    publish = commands.add_parser("publish", help="publish events")
-    publish.add_argument("channel", metavar="CHANNEL")
-    publish.add_argument("data", metavar="JSON", help="the event's payload; -: one a line from stdin")
-    publish.add_argument(
-        "--admin", metavar="URL", type=base_url, default="http://127.0.0.1:8081", help="the operators' port"
-    )
-    publish.add_argument("--event", help="event name in the live envelope")
-    publish.set_defaults(run=publish_event)
+    add_publish_command(commands)
 
     tailing = commands.add_parser("tail", help="print the events of channels, a line each")
     tailing.add_argument(

@@ -62,14 +62,15 @@ class Hub:
         self._settings = settings
         server = settings.server
         self._authenticator = _authenticator(settings)
-        self._provider = HttpSnapshots(settings.provider)
+        asks = any(policy.provider for policy in settings.namespaces.values())
+        self._provider = HttpSnapshots(settings.provider) if asks else None
         self.broker = Broker(
             _namespaces(settings),
             node=server.node,
             limits=_broker_limits(settings),
             tiers=settings.tiers,
             authenticator=self._authenticator,
-            fetch_state=ChannelStates(self._provider).fetch,
+            fetch_state=None if self._provider is None else ChannelStates(self._provider).fetch,
         )
         self._transports: list[Transport] = [
             transports[name](section) for name, section in settings.transports.items()
@@ -136,6 +137,8 @@ class Hub:
             )
             lifecycle.info("drained", extra={"node": self.broker.node})
             nursery.cancel_scope.cancel()
+        if self._provider is not None:
+            await self._provider.aclose()
         if self._failure is not None:
             raise PluginFailed(*self._failure)
 

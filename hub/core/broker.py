@@ -200,12 +200,12 @@ class Broker:
             identity=identity,
             transport=transport,
         )
+        unprepared = await session.prepare(channels)
         farewell = self._find_farewell(identity, refusal)
         self.sessions[session.connection_id] = session
         self.usage.count_connection(identity.user, 1)
         logger.info("connection open", extra=session.log_fields)
         try:
-            unprepared = await session.prepare(channels)
             self._welcome(session, Subscribe(None, channels, seen or {}), unprepared)
             if farewell is not None:
                 session.disconnect(farewell)

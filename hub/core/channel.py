@@ -60,6 +60,7 @@ class Channel:
         "due_at",
         "has_snapshots",
         "holes",
+        "is_asked_for",
         "is_dirty",
         "is_forgotten",
         "is_whole",
@@ -113,6 +114,8 @@ class Channel:
         self.derivation: Derivation | None = None
         self.derived: list[Channel] = []
         self.is_forgotten = False
+        #: Its first state is on its way.
+        self.is_asked_for = False
         self._state: Publication | None = None
         self._slices: dict[Hashable, Slice] = {}
         self._snapshots: dict[Encoding, tuple[int, bytes]] = {}
@@ -122,6 +125,7 @@ class Channel:
         return bool(
             self.subscriptions
             or self.waiters
+            or self.is_asked_for
             or (self.derived and any(channel.is_wanted for channel in self.derived))
         )
 

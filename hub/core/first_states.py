@@ -71,6 +71,7 @@ class FirstStates:
     def _ask(self, channel: Channel) -> trio.Event:
         if channel not in self._asked:
             self._asked[channel] = trio.Event()
+            channel.is_asked_for = True  # so that it is not forgotten meanwhile
             assert self._nursery is not None
             self._nursery.start_soon(self._fetch, channel)
         return self._asked[channel]
@@ -87,4 +88,5 @@ class FirstStates:
                 "snapshot failed", extra={"channel": channel.name, "reason": str(error) or "too slow"}
             )
         finally:
+            channel.is_asked_for = False
             self._asked.pop(channel).set()

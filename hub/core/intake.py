@@ -149,6 +149,9 @@ class Intake:
         """The time has come for the next frame of a channel with a pace."""
         if channel.is_forgotten:
             return
+        if now < channel.paced_at + channel.policy.pace:  # something went out since it was scheduled
+            self._pacer.schedule(channel)
+            return
         if channel.derivation is not None:
             draft = channel.derivation.next_frame()
         else:
@@ -164,6 +167,7 @@ class Intake:
         if draft.kind == "snapshot":
             raise self._refusal(ErrorCode.INVALID_REQUEST, f"publish snapshots on {whole_name}")
         whole = self._registry.find(whole_name, part.user) or self._open(whole_name, part.user)
+        self._check_both(part, whole)
         parsed = self._parse(whole, draft.data, draft.kind)
         position = self._offer(part, draft)
         self._offer(whole, attrs.evolve(draft, parsed=parsed, part=(part.name, position.seq)))
@@ -187,6 +191,7 @@ class Intake:
 
     def _offer_item(self, whole: Channel, part_name: str | None, draft: Draft) -> Position:
         if part_name is not None and (part := self._find_part(part_name, whole)) is not None:
+            self._check_both(whole, part)
             parsed = self._parse(part, draft.data, draft.kind)
             position = self._offer(part, attrs.evolve(draft, parsed=parsed))
             draft = attrs.evolve(draft, part=(part_name, position.seq))
@@ -197,6 +202,7 @@ class Intake:
         named = {part.name: part for part in self._registry.parts_of(whole)}
         for name in groups:
             if name is not None and name not in named and (part := self._find_part(name, whole)) is not None:
+                self._check_both(whole, part)
                 named[name] = part
         for name, part in named.items():
             data = groups.get(name, b"[]")
@@ -205,7 +211,16 @@ class Intake:
         return self._offer(whole, draft)
 
     def _find_part(self, name: str, whole: Channel) -> Channel | None:
+        """None where there is no such part, as of a market that is not configured: the event is on the whole alone."""
         try:
+            # A name from a payload may be that of any channel, even one that all may see.
+            if self._registry.namespaces.resolve(name).pattern != whole.policy.parts:
+                return None
             return self._registry.find(name, whole.user) or self._registry.open_to_publish(name, whole.user)
-        except RequestRefused:  # such as a market that is not configured: the event is on the whole alone
+        except RequestRefused:
             return None
+
+    def _check_both(self, first: Channel, second: Channel) -> None:
+        """Where there are as many channels as there may be, opening the second may have cost the first."""
+        if first.is_forgotten or second.is_forgotten:
+            raise self._refusal(ErrorCode.UNAVAILABLE, "too many channels on this node")

@@ -159,8 +159,8 @@ class Registry:
         return self._channels.get((name, user)) or self._make(name, user, match)
 
     def _make(self, name: str, user: str | None, match: Match) -> Channel:
+        self._make_room(2 if match.policy.derived_from else 1)
         source = self._open_source(match)
-        self._make_room()
         start = self.numbering.start(name, user)
         channel = Channel(name, user, match, start, trio.current_time(), self._now_ms())
         channel.whole = self.namespaces.whole_of(match.policy)
@@ -181,16 +181,17 @@ class Registry:
         name = match.policy.derived_from.format(**match.holes)
         return self._find_or_make(name, None, self.namespaces.match(name))
 
-    def _make_room(self) -> None:
-        if len(self._channels) < self.limits.channels:
+    def _make_room(self, count: int) -> None:
+        if len(self._channels) + count <= self.limits.channels:
             return
         unused = [channel for channel in self._channels.values() if not channel.is_wanted]
         if not unused:
             raise RequestRefused(ErrorCode.UNAVAILABLE, "too many channels on this node")
         # A tenth at once, so that the search is not repeated for each new channel.
         unused.sort(key=lambda channel: channel.used_at)
-        for channel in unused[: max(1, self.limits.channels // 10)]:
-            self._forget(channel)
+        for channel in unused[: max(count, self.limits.channels // 10)]:
+            if not channel.is_forgotten:  # with what it was derived from
+                self._forget(channel)
 
     def _forget(self, channel: Channel) -> None:
         del self._channels[channel.name, channel.user]

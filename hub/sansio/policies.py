@@ -114,8 +114,13 @@ def check_relations(policies: Mapping[str, Policy]) -> None:
                 'snapshot = "book"'
             )
         part = by_pattern.get(policy.parts)
-        if policy.parts and (part is None or not part.private or "{" in policy.pattern):
+        if policy.parts and (part is None or not part.private or re.search(r"[{*]", policy.pattern)):
             raise ValueError(
                 f'namespaces.{name}: parts = "{policy.parts}" is no pattern of a private namespace, or the whole '
                 "has holes itself"
+            )
+        if part is not None and policy.parts and bool(policy.provider) != bool(part.provider):
+            raise ValueError(
+                f"namespaces.{name}: the whole and its parts have a provider both or not at all; each is asked for "
+                "its own state"
             )

@@ -30,10 +30,6 @@ _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 
 
-#: Options that a caller may leave out.
-_OPTIONAL = ("admin", "config", "key_file", "user", "event", "type", "last_update_id")
-
-
 class PublishFailed(Exception):
     """No answer, or not the one that was to be expected; whatever was in the request is not known to be
     published. The text is for people."""
@@ -69,7 +65,6 @@ def add_publish_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
 def publish_event(options: argparse.Namespace) -> int:
     """Publishes; prints a line of JSON with seq and epoch for each event. The exit status is 1 where any was
     refused."""
-    options = argparse.Namespace(**(dict.fromkeys(_OPTIONAL) | vars(options)))
     key = operators_key(options)
     with httpx.Client(
         trust_env=False,

@@ -8,9 +8,8 @@ from typing import Final
 import attrs
 
 from hub.app.front.forwarded import Network, client_address, is_in, parse_address
+from hub.auth.gateway import GATEWAY_HEADERS
 
-#: By which a gateway says who a client is; from anyone else they are as good as not there.
-GATEWAY_HEADERS: Final = frozenset({"x-user-id", "x-user-tier"})
 _NO_HEADERS: Final[frozenset[str]] = frozenset()
 
 

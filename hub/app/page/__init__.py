@@ -55,10 +55,11 @@ def mount_page(mounts: Mounts, broker: Broker) -> None:
 
 
 def list_channels(broker: Broker, identity: Identity) -> list[Channel]:
-    """The channels that exist and that ``identity`` may have, by name; and those that the hub would derive from
-    them, which exist once somebody asks for them."""
+    """The channels that exist and that ``identity`` may have, by name, without the parts of those that hold the
+    same events; and those that the hub would derive from them, which exist once somebody asks for them."""
     channels = [channel for channel in broker.registry if _may_have(broker, identity, channel)]
     known = {channel.name for channel in channels}
+    channels = [channel for channel in channels if channel.whole not in known]
     for name in {name for channel in channels for name in _variants(channel)} - known:
         try:
             if broker.registry.check(name, identity).policy.derived_from:
@@ -95,6 +96,7 @@ def _describe(channel: Channel) -> dict[str, object]:
         "seq": channel.log.head_seq,
         "epoch": channel.log.epoch,
         "snapshot": channel.policy.snapshot,
+        "private": channel.user is not None,
     }
 
 

@@ -35,7 +35,7 @@ export class Account {
     this.#user = user;
     setText(this.#part("summary .who"), user ?? "Sign in");
     this.#root.dataset.user = user ?? "";
-    this.#part("form").hidden = user !== null;
+    this.#part("form").hidden = this.#part(".hint").hidden = user !== null;
     this.#part(".signed-in").hidden = user === null;
   }
 

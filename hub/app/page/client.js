@@ -6,7 +6,7 @@
  *
  *   state        "connecting" | "connected" | "degraded" | "reconnecting" | "stopped"
  *   transport    the one that was asked for; `using` is the one in use, another where that does not get through
- *   listing      what the hub has for us: {user, total, channels: Map(channel -> {seq, epoch, snapshot})}, or null
+ *   listing      what the hub has for us: {user, total, channels: Map(channel -> {seq, epoch, ...})}, or null
  *                before it said so
  *   watched      channels this connection follows;  `refused`: Map(channel -> why) of those it may not
  *   counts       see Positions;  `handover`: the last switch, and what came of it

@@ -40,6 +40,17 @@ const WAYS = {
     `ws.onopen = () => ws.send('{"type":"subscribe","channels":["${name}"]}');\nws.onmessage = (e) => console.log(e.data);`,
 };
 
+/** The same for a channel of one's own: a header where there can be one, else a ticket. */
+const PRIVATE_WAYS = {
+  curl: (origin, name) => `curl -N -H "Authorization: Bearer $TOKEN" \\\n  '${origin}/sse?channels=${name}'`,
+  EventSource: (origin, name) =>
+    "const headers = { authorization: `Bearer ${token}` };\n" +
+    `const answer = await fetch("${origin}/ticket", { method: "POST", headers });\n` +
+    "const { ticket } = await answer.json();\n" +
+    `new EventSource("${origin}/sse?channels=${name}&ticket=" + ticket)\n` +
+    "  .onmessage = (e) => console.log(JSON.parse(e.data));",
+};
+
 const FACTS = ["Rate", "Seq", "Event", "At", "Epoch"];
 
 export class Detail {
@@ -144,8 +155,9 @@ export class Detail {
       { type: "button", class: "copy", onclick: () => copyText(text.textContent, copy) },
       "Copy",
     );
-    const show = (way) => setText(text, WAYS[way](location.origin, name));
-    const choices = Object.keys(WAYS).map((way, index) => {
+    const ways = this.#live.listing?.channels.get(name)?.private ? PRIVATE_WAYS : WAYS;
+    const show = (way) => setText(text, ways[way](location.origin, name));
+    const choices = Object.keys(ways).map((way, index) => {
       const input = el("input", {
         type: "radio",
         name: "way",

@@ -21,6 +21,9 @@ export function decimal(value) {
 /** Without the zeros that say nothing: "0.50000000" is "0.5". */
 export const trimmed = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
 
+/** Of a decimal no more than fits in a list: cut, not rounded. */
+export const brief = (value) => trimmed(decimal(value).replace(/^([^.]*,[^.]*\.\d\d|[^.]*\.\d{4})\d+$/, "$1"));
+
 export const signed = (text) => (/^[-–0]/.test(text) ? text : `+${text}`);
 
 /** `change` of `open` in percent, with its sign; "" where that is no number. */

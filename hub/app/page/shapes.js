@@ -1,7 +1,7 @@
 /** What a payload is, judged by its members, and how it is told in one line of the list. */
 
 import { el, setAttribute, setText, svg } from "./dom.js";
-import { compact, decimal, percent, trimmed } from "./format.js";
+import { brief, compact, decimal, percent } from "./format.js";
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -187,7 +187,7 @@ function fills() {
 function balances() {
   const text = span("num ellipsis");
   const update = (data) =>
-    setText(text, data.map(({ asset, total }) => `${trimmed(decimal(total))} ${asset}`).join("   "));
+    setText(text, data.map(({ asset, total }) => `${brief(total)} ${asset}`).join(" · "));
   return { parts: [text], update };
 }
 

@@ -1,51 +1,68 @@
-/** What a user has of their own: open orders, fills, balances. */
+/** What a user has of their own: open orders, fills, balances. An entry has two lines, so that long decimals fit. */
 
 import { el, setAttribute, setText, updateRows } from "./dom.js";
 import { decimal, timeOfDay, trimmed } from "./format.js";
 
 const KEPT_FILLS = 60;
 
-/** A table; `columns` are `[heading, class, text of an item]`. */
-class Table {
-  #columns;
-  #body = el("tbody");
+/** A list of entries: `describe(item)` gives the texts of the four corners, the direction and the share of the bar. */
+class Entries {
+  #describe;
+  #rows = el("div");
   #empty;
 
-  constructor(columns, empty) {
-    this.#columns = columns;
-    const heads = columns.map(([heading, name]) => el("th", { scope: "col", class: name }, heading));
+  constructor(describe, empty) {
+    this.#describe = describe;
     this.#empty = el("p", { class: "faint" }, empty);
-    const table = el("table", { class: "account" }, el("thead", {}, el("tr", {}, ...heads)), this.#body);
-    this.element = el("div", { class: "scroll", tabindex: 0 }, table, this.#empty);
+    this.element = el("div", { class: "entries", tabindex: 0 }, this.#rows, this.#empty);
   }
 
-  show(items, directionOf = () => null) {
+  show(items) {
     this.#empty.hidden = items.length > 0;
-    const make = () => el("tr", {}, ...this.#columns.map(([, name]) => el("td", { class: name })));
-    updateRows(this.#body, items, make, (row, item) => {
-      setAttribute(row, "data-move", directionOf(item) ?? "");
-      this.#columns.forEach(([, , textOf], index) => setText(row.children[index], textOf(item)));
-    });
+    updateRows(this.#rows, items, makeEntry, (row, item) => updateEntry(row, this.#describe(item)));
   }
 }
 
-const bySide = ({ side }) => (side === "sell" ? "down" : "up");
+function makeEntry() {
+  const [name, figure, note, detail] = ["strong", "num strong figure-cell", "faint", "num faint"].map((kind) =>
+    el("span", { class: kind }),
+  );
+  const bar = el("span", { class: "fill" });
+  const row = el("div", { class: "entry" }, name, figure, note, detail, el("span", { class: "share" }, bar));
+  row.cells = { name, figure, note, detail, bar };
+  return row;
+}
+
+function updateEntry(row, { name, figure, note, detail, move = "", share = null }) {
+  const { cells } = row;
+  setText(cells.name, name);
+  setText(cells.figure, figure);
+  setText(cells.note, note);
+  setText(cells.detail, detail);
+  setAttribute(row, "data-move", move);
+  cells.bar.parentElement.hidden = share === null;
+  cells.bar.style.width = `${(share ?? 0) * 100}%`;
+}
+
+const moveOf = (side) => (side === "sell" ? "down" : "up");
 const money = (value) => trimmed(decimal(value));
+const words = (...parts) => parts.filter(Boolean).join(" · ");
+const ratio = (part, whole) => (Number(whole) ? Number(part) / Number(whole) : 0);
 
 export class OrdersView {
   #orders = null;
-  #table = new Table(
-    [
-      ["Market", "", ({ market }) => market ?? ""],
-      ["Side", "side", ({ side }) => side ?? ""],
-      ["Price", "num", ({ price, type }) => (type === "market" ? "market" : decimal(price))],
-      ["Filled", "num faint", ({ filled }) => decimal(filled)],
-      ["Amount", "num", ({ amount }) => decimal(amount)],
-      ["Placed", "num faint", ({ createdAt }) => (createdAt === undefined ? "" : timeOfDay(createdAt))],
-    ],
+  #entries = new Entries(
+    ({ market, side, type, price, amount, filled, createdAt }) => ({
+      name: market ?? "",
+      figure: `${decimal(amount)} @ ${type === "market" ? "market" : decimal(price)}`,
+      note: words(side, type, createdAt === undefined ? "" : timeOfDay(createdAt)),
+      detail: `${decimal(filled)} filled`,
+      move: moveOf(side),
+      share: ratio(filled, amount),
+    }),
     "No open orders.",
   );
-  element = this.#table.element;
+  element = this.#entries.element;
 
   /** Takes all that are open. */
   show(orders) {
@@ -54,26 +71,24 @@ export class OrdersView {
 
   render() {
     if (this.#orders === null) return;
-    this.#table.show([...this.#orders].reverse(), bySide);
+    this.#entries.show([...this.#orders].reverse());
     this.#orders = null;
   }
 }
 
 export class FillsView {
   #fills = [];
-  #table = new Table(
-    [
-      ["Time", "num faint", ({ ts }) => timeOfDay(ts)],
-      ["Market", "", ({ market }) => market ?? ""],
-      ["Side", "side", ({ side }) => side ?? ""],
-      ["Price", "num", ({ price }) => decimal(price)],
-      ["Amount", "num", ({ amount }) => decimal(amount)],
-      ["Fee", "num faint", ({ fee, feeAsset }) => (fee === undefined ? "" : `${money(fee)} ${feeAsset ?? ""}`)],
-      ["", "faint", ({ isMaker }) => (isMaker ? "maker" : "taker")],
-    ],
+  #entries = new Entries(
+    ({ ts, market, side, price, amount, fee, feeAsset, isMaker }) => ({
+      name: market ?? "",
+      figure: `${decimal(amount)} @ ${decimal(price)}`,
+      note: words(side, isMaker ? "maker" : "taker", timeOfDay(ts)),
+      detail: fee === undefined ? "" : `fee ${money(fee)} ${feeAsset ?? ""}`,
+      move: moveOf(side),
+    }),
     "No fills yet.",
   );
-  element = this.#table.element;
+  element = this.#entries.element;
 
   push(frame) {
     for (const fill of Array.isArray(frame.data) ? frame.data : [frame.data]) {
@@ -83,22 +98,23 @@ export class FillsView {
   }
 
   render() {
-    this.#table.show(this.#fills, bySide);
+    this.#entries.show(this.#fills);
   }
 }
 
 export class BalancesView {
   #balances = null;
-  #table = new Table(
-    [
-      ["Asset", "strong", ({ asset }) => asset],
-      ["Available", "num", ({ available }) => money(available)],
-      ["Locked", "num faint", ({ locked }) => money(locked)],
-      ["Total", "num strong", ({ total }) => money(total)],
-    ],
+  #entries = new Entries(
+    ({ asset, available, locked, total }) => ({
+      name: asset,
+      figure: money(total),
+      note: `${money(available)} available`,
+      detail: Number(locked) ? `${money(locked)} locked` : "",
+      share: ratio(available, total),
+    }),
     "No assets.",
   );
-  element = this.#table.element;
+  element = this.#entries.element;
 
   /** Takes all assets. */
   show(balances) {
@@ -107,7 +123,7 @@ export class BalancesView {
 
   render() {
     if (this.#balances === null) return;
-    this.#table.show(this.#balances);
+    this.#entries.show(this.#balances);
     this.#balances = null;
   }
 }

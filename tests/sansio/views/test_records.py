@@ -174,3 +174,11 @@ def test_no_asset_leaves() -> None:
     for available in ("5", "0"):
         view.fold(view.parse(b'{"asset":"TL","available":"%b"}' % available.encode(), None))
     assert view.render() == b'[{"asset":"TL","available":"0"}]'
+
+
+def test_what_is_forgotten_does_not_count_against_the_next_first_state() -> None:
+    view = OpenOrders(has_provider=True)
+    view.fold(view.parse(b"[%b,%b]" % (order(1, "filled"), order(2)), None))
+    view.forget()
+    view.seed(b"[%b]" % order(1))
+    assert view.render() == b"[%b]" % order(1)
