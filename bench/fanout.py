@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stuck-fraction", type=float, dest="stuck")
     parser.add_argument("--connecting", type=int, help="handshakes under way at once")
     parser.add_argument("--connect-rate", type=float, help="connections/s; 0: as fast as it goes")
+    parser.add_argument(
+        "--deflate", action="store_true", help="each scenario twice: without and with permessage-deflate"
+    )
     parser.add_argument("--saturate", action="store_true", help="raise the rate to the limit")
     parser.add_argument("--runs", type=int, default=1, help="rounds over all servers; medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
@@ -69,12 +72,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
-    names = {field.name for field in attrs.fields(Scenario)}
+    names = {field.name for field in attrs.fields(Scenario)} - {"deflate"}
     given = {k: v for k, v in vars(options).items() if k in names and v is not None}
     presets = PRESETS[options.preset] if options.preset else ({},)
     scenarios = [Scenario(**{**preset, **given}) for preset in presets]
     if any(s.channels_per_subscriber > s.channels for s in scenarios):
         raise SystemExit("--channels-per-subscriber is more than --channels")
+    if options.deflate:
+        scenarios = [
+            attrs.evolve(scenario, deflate=deflate, label=f"{scenario.label} {how}".strip())
+            for scenario in scenarios
+            for deflate, how in ((False, "plain"), (True, "deflated"))
+        ]
     return scenarios
 
 
@@ -114,8 +123,8 @@ def _available(wanted: Sequence[str], hub: servers.HubOptions) -> list[str]:
 
 
 def _fits(name: str, scenario: Scenario) -> bool:
-    """The C loop knows no channels; everybody would get everything."""
-    return name != "cloop" or scenario.channels == 1
+    """The C loop knows no channels, so everybody would get everything, and no compression."""
+    return name != "cloop" or (scenario.channels == 1 and not scenario.deflate)
 
 
 @attrs.define

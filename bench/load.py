@@ -46,6 +46,7 @@ class Scenario:
     stuck: float = 0.0
     connecting: int = 64
     connect_rate: float = 0.0
+    deflate: bool = False
 
     @property
     def offered(self) -> float:
@@ -71,6 +72,7 @@ class Scenario:
             "stuck": self.stuck,
             "connecting": self.connecting,
             "connect-rate": self.connect_rate,
+            "deflate": int(self.deflate),
         }
         return [f"{name}={value}" for name, value in values.items()]
 
@@ -87,6 +89,8 @@ class Figures:
     published: float
     posts: float
     delivered: float
+    deflated: float
+    bytes: float
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -192,6 +196,8 @@ def _figures(
         published=result["published_per_s"],
         posts=result["posts_per_s"],
         delivered=result["delivered_per_s"],
+        deflated=result["deflated_per_s"],
+        bytes=result["bytes_per_s"],
         p50_ms=result["p50_ms"],
         p99_ms=result["p99_ms"],
         max_ms=result["max_ms"],
@@ -214,7 +220,7 @@ def measure(name: str, scenario: Scenario, cores: Cores, hub: HubOptions) -> Fig
     Raises toolchain.Unavailable or LoadFailed.
     """
     command = [str(toolchain.loadclient())]
-    with open_server(name, scenario.transport, cores.server, hub) as server:
+    with open_server(name, scenario.transport, cores.server, hub, deflate=scenario.deflate) as server:
         result, looks = _play([*command, *scenario.arguments(server)], cores.client, server)
         return _figures(server, scenario, result, looks)
 

@@ -45,6 +45,7 @@ struct options {
 	double stuck; /* share of the subscribers that stop reading when the warm-up begins */
 	double connect_rate, connecting, connect_timeout; /* rate 0: no limit; connecting: at once */
 	double sample; /* every k-th message gives a latency */
+	double deflate; /* 1: offer permessage-deflate */
 };
 
 static struct options options = {
@@ -98,6 +99,7 @@ static void parse_option(char *argument)
 		{"drain", &options.drain, NULL}, {"stuck", &options.stuck, NULL},
 		{"connect-rate", &options.connect_rate, NULL}, {"connecting", &options.connecting, NULL},
 		{"connect-timeout", &options.connect_timeout, NULL}, {"sample", &options.sample, NULL},
+		{"deflate", &options.deflate, NULL},
 	};
 	char *value = strchr(argument, '=');
 	if (!value)
@@ -269,7 +271,7 @@ static double connect_all(void)
 /* Measuring */
 
 struct moment {
-	uint64_t at_us, messages, bytes, reads, published, posts;
+	uint64_t at_us, messages, bytes, reads, published, posts, deflated;
 	double cpu; /* seconds of the reading thread */
 };
 
@@ -280,6 +282,7 @@ static struct moment look(void)
 	struct moment m = {
 		.at_us = now_us(), .messages = reader.tally.messages, .bytes = reader.tally.bytes,
 		.reads = reader.tally.reads, .published = publisher.published, .posts = publisher.posts,
+		.deflated = reader.tally.deflated,
 	};
 	m.cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 		(double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
@@ -352,9 +355,10 @@ static void report(const struct moment *a, const struct moment *b, double connec
 	       "\"connects_per_s\":%.1f,\"seconds\":%.3f,",
 	       ready, failed, stuck, (unsigned long long)t->closed, ready / connecting, seconds);
 	printf("\"published_per_s\":%.1f,\"posts_per_s\":%.1f,\"delivered_per_s\":%.1f,"
-	       "\"bytes_per_s\":%.0f,\"reads_per_s\":%.0f,\"client_cpu\":%.4f,",
+	       "\"bytes_per_s\":%.0f,\"deflated_per_s\":%.1f,\"reads_per_s\":%.0f,\"client_cpu\":%.4f,",
 	       (double)(b->published - a->published) / seconds, (double)(b->posts - a->posts) / seconds,
 	       (double)(b->messages - a->messages) / seconds, (double)(b->bytes - a->bytes) / seconds,
+	       (double)(b->deflated - a->deflated) / seconds,
 	       (double)(b->reads - a->reads) / seconds, (b->cpu - a->cpu) / seconds);
 	printf("\"samples\":%llu,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,",
 	       (unsigned long long)reader.latency.count,
@@ -379,6 +383,7 @@ static void prepare(void)
 		.transport = name_index(transport_names, TRANSPORTS, options.transport),
 		.channels = (unsigned)options.channels,
 		.per_subscriber = (unsigned)options.per_subscriber,
+		.deflate = options.deflate > 0,
 	};
 	reader.sample_every = (unsigned)options.sample;
 	subscribers = calloc((size_t)options.subscribers, sizeof *subscribers);

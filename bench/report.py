@@ -15,6 +15,8 @@ COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("published/s", lambda f: f"{f.published:,.0f}"),
     ("offered/s", lambda f: f"{f.offered:,.0f}"),
     ("delivered/s", lambda f: f"{f.delivered:,.0f}"),
+    ("deflated/s", lambda f: f"{f.deflated:,.0f}"),
+    ("B/message", lambda f: f"{_bytes_of_one(f):,.0f}"),
     ("p50 ms", lambda f: f"{f.p50_ms:,.1f}"),
     ("p99 ms", lambda f: f"{f.p99_ms:,.1f}"),
     ("max ms", lambda f: f"{f.max_ms:,.1f}"),
@@ -68,6 +70,11 @@ def median(runs: Sequence[Figures]) -> Figures:
     return Figures(**values)  # type: ignore[arg-type]
 
 
+def _bytes_of_one(figures: Figures) -> float:
+    """What a delivery took on the wire, framing included."""
+    return figures.bytes / figures.delivered if figures.delivered else 0.0
+
+
 def _ratio(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f}x" if theirs else "-"
 
@@ -92,9 +99,15 @@ def ratios(rows: Sequence[Figures]) -> list[str]:
 def against_first(first: Sequence[Figures], later: Sequence[Figures]) -> list[str]:
     """What another scenario of the same call does to each server, a line each."""
     before = {row.server: row for row in first}
-    return [
-        f"{row.server}, {row.label} / {before[row.server].label}:"
-        f" p99 {_ratio(row.p99_ms, before[row.server].p99_ms)}"
-        for row in later
-        if row.server in before
-    ]
+    return [_changed(before[row.server], row) for row in later if row.server in before]
+
+
+def _changed(first: Figures, later: Figures) -> str:
+    what = (
+        ("p99", first.p99_ms, later.p99_ms),
+        ("CPU", first.cpu_percent, later.cpu_percent),
+        ("bytes of a message", _bytes_of_one(first), _bytes_of_one(later)),
+        ("kB/conn", first.bytes_per_connection, later.bytes_per_connection),
+    )
+    figures = ", ".join(f"{title} {_ratio(after, before)}" for title, before, after in what)
+    return f"{later.server}, {later.label} / {first.label}: {figures}"

@@ -114,11 +114,12 @@ def _free_port() -> int:
         return port
 
 
-def _nchan_command(prefix: Path, port: int) -> list[str]:
+def _nchan_command(prefix: Path, port: int, *, deflate: bool) -> list[str]:
     nginx, module = toolchain.nchan()
     # nginx as root drops to another user, who must get into the folder.
     prefix.chmod(0o755)
     values = {"@MODULE@": str(module), "@BIND@": f"127.0.0.1:{port}", "@PREFIX@": str(prefix)}
+    values["@DEFLATE@"] = "on" if deflate else "off"
     text = (toolchain.BENCH / "peers" / "nchan.conf.in").read_text()
     for mark, value in values.items():
         text = text.replace(mark, value)
@@ -126,9 +127,9 @@ def _nchan_command(prefix: Path, port: int) -> list[str]:
     return [str(nginx), "-p", str(prefix), "-c", str(prefix / "nginx.conf")]
 
 
-def _command(name: str, transport: str, hub: HubOptions) -> list[str]:
+def _command(name: str, transport: str, hub: HubOptions, *, deflate: bool) -> list[str]:
     if name == "centrifuge":
-        return [str(toolchain.centrifuge())]
+        return [str(toolchain.centrifuge()), *(["--compression-level", "1"] if deflate else [])]
     if name == "cloop":
         return [str(toolchain.cloop()), "ws" if transport.startswith("ws") else "sse"]
     anywhere = "127.0.0.1:0"
@@ -203,7 +204,9 @@ def _process(
 
 
 @contextmanager
-def open_server(name: str, transport: str, core: int, hub: HubOptions) -> Iterator[Server]:
+def open_server(
+    name: str, transport: str, core: int, hub: HubOptions, *, deflate: bool = False
+) -> Iterator[Server]:
     """Start a server pinned to a core; stop it in the end.
 
     Raises toolchain.Unavailable when it does not come up; its output is kept in
@@ -213,7 +216,10 @@ def open_server(name: str, transport: str, core: int, hub: HubOptions) -> Iterat
     log = LOGS / f"{name}.log"
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         port = _free_port() if name == "nchan" else None
-        command = _nchan_command(Path(folder), port) if port else _command(name, transport, hub)
+        if port:
+            command = _nchan_command(Path(folder), port, deflate=deflate)
+        else:
+            command = _command(name, transport, hub, deflate=deflate)
         with _process(command, core, log, hub) as process:
             public, publish = _wait_ports(process, log, port)
             yield Server(name, process.pid, public, publish)

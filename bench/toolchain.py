@@ -42,7 +42,9 @@ def _is_fresh(target: Path, sources: Sequence[Path]) -> bool:
     return target.exists() and all(source.stat().st_mtime <= target.stat().st_mtime for source in sources)
 
 
-def _compile(name: str, sources: Sequence[Path], headers: Sequence[Path] = ()) -> Path:
+def _compile(
+    name: str, sources: Sequence[Path], headers: Sequence[Path] = (), libraries: Sequence[str] = ()
+) -> Path:
     target = CACHE / name
     if _is_fresh(target, [*sources, *headers]):
         return target
@@ -51,7 +53,7 @@ def _compile(name: str, sources: Sequence[Path], headers: Sequence[Path] = ()) -
         raise Unavailable("no C compiler (cc)")
     CACHE.mkdir(parents=True, exist_ok=True)
     files = [str(source) for source in sources]
-    _run([compiler, "-std=c11", "-O2", "-o", str(target), *files, "-pthread", "-lm"])
+    _run([compiler, "-std=c11", "-O2", "-o", str(target), *files, "-pthread", "-lm", *libraries])
     return target
 
 
@@ -59,7 +61,7 @@ def loadclient() -> Path:
     """The load client's program, compiled if need be."""
     parts = BENCH / "load"
     sources = [BENCH / "loadclient.c", *sorted(parts.glob("*.c"))]
-    return _compile("loadclient", sources, sorted(parts.glob("*.h")))
+    return _compile("loadclient", sources, sorted(parts.glob("*.h")), ["-lz"])
 
 
 def cloop() -> Path:

@@ -70,6 +70,9 @@ size_t dialect_request(const struct dialect *d, unsigned subscriber, char *out)
 				  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
 	else
 		end = stpcpy(end, "Accept: text/event-stream\r\n");
+	if (d->deflate)
+		end = stpcpy(end, "Sec-WebSocket-Extensions: permessage-deflate; "
+				  "server_no_context_takeover; client_no_context_takeover\r\n");
 	end = stpcpy(end, "\r\n");
 	return (size_t)(end - out);
 }

@@ -18,6 +18,7 @@ struct dialect {
 	enum transport transport;
 	unsigned channels;    /* in all */
 	unsigned per_subscriber; /* of these, for each subscriber */
+	bool deflate; /* offers permessage-deflate, each message by itself */
 };
 
 enum readiness { READY_NOT_YET, READY, READY_REFUSED };

@@ -169,12 +169,28 @@ static bool read_answer(struct exchange *x, unsigned messages, unsigned *refused
 	}
 }
 
+/* Numbers in the manner of an order book, so that compression has the usual to do. */
+static void fill_pad(char *out, size_t size)
+{
+	static const char pattern[] = "41505##.##,0.########;";
+	static uint64_t state = 88172645463325252u;
+	for (size_t i = 0; i < size; i++) {
+		out[i] = pattern[i % (sizeof pattern - 1)];
+		if (out[i] != '#')
+			continue;
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		out[i] = (char)('0' + state % 10);
+	}
+}
+
 static size_t put_payload(const struct publisher *p, uint32_t n, unsigned channel, uint64_t now, char *out)
 {
 	size_t pad = p->size - PAYLOAD_LEAST;
 	int head = sprintf(out, "{\"n\":%u,\"c\":%u,\"t\":%llu,\"p\":\"", COUNTER_BASE + n,
 			   CHANNEL_BASE + channel, (unsigned long long)now);
-	memset(out + head, 'x', pad);
+	fill_pad(out + head, pad);
 	memcpy(out + head + pad, "\"}", 2);
 	return (size_t)head + pad + 2;
 }

@@ -20,7 +20,8 @@ bool reader_init(struct reader *r)
 	r->sample_in = 1;
 	r->buffer_room = READ_SIZE + KEEP_LIMIT;
 	r->buffer = malloc(r->buffer_room);
-	return r->buffer != NULL;
+	r->inflated = malloc(FRAME_LIMIT);
+	return r->buffer && r->inflated && inflateInit2(&r->inflater, -MAX_WBITS) == Z_OK;
 }
 
 bool subscriber_init(const struct reader *r, struct subscriber *s, uint32_t index)
@@ -142,10 +143,53 @@ static void on_control(struct reader *r, struct subscriber *s, unsigned opcode, 
 	}
 }
 
+/* The message of which the frame at TEXT was made goes to r->inflated. Returns its length, or -1. */
+static ssize_t inflate_message(struct reader *r, const char *text, size_t length)
+{
+	static const char tail[] = {0, 0, (char)0xff, (char)0xff};
+	z_stream *z = &r->inflater;
+	inflateReset(z);
+	z->next_out = (Bytef *)r->inflated;
+	z->avail_out = FRAME_LIMIT;
+	z->next_in = (Bytef *)(uintptr_t)text;
+	z->avail_in = (uInt)length;
+	if (inflate(z, Z_NO_FLUSH) != Z_OK || z->avail_in)
+		return -1;
+	z->next_in = (Bytef *)(uintptr_t)tail;
+	z->avail_in = sizeof tail;
+	if (inflate(z, Z_SYNC_FLUSH) != Z_OK || z->avail_in)
+		return -1;
+	return FRAME_LIMIT - z->avail_out;
+}
+
+static void malformed(struct reader *r, struct subscriber *s)
+{
+	r->tally.malformed++;
+	end(r, s, "malformed frame");
+}
+
+/* A data frame's payload: one message, or a line each. */
+static void on_payload(struct reader *r, struct subscriber *s, bool deflated, const char *text, size_t length)
+{
+	if (deflated) {
+		ssize_t size = inflate_message(r, text, length);
+		if (size < 0) {
+			malformed(r, s);
+			return;
+		}
+		r->tally.deflated++;
+		text = r->inflated;
+		length = (size_t)size;
+	}
+	if (r->dialect.server == SERVER_CENTRIFUGE)
+		on_lines(r, s, text, length);
+	else
+		on_message(r, s, text, length);
+}
+
 /* Counts the complete frames at the start of TEXT; returns how many bytes they took. */
 static size_t take_frames(struct reader *r, struct subscriber *s, const char *text, size_t length)
 {
-	bool lines = r->dialect.server == SERVER_CENTRIFUGE;
 	size_t at = 0;
 	while (length - at >= 2 && s->phase == PHASE_OPEN) {
 		const unsigned char *head = (const unsigned char *)text + at;
@@ -163,22 +207,21 @@ static size_t take_frames(struct reader *r, struct subscriber *s, const char *te
 				size = size << 8 | head[i];
 			skip = 10;
 		}
-		/* A mask bit makes the size 128 or more; no extension was agreed on, and
-		 * none of the servers fragments: anything else is broken framing. */
+		/* A mask bit makes the size 128 or more; none of the servers fragments, and
+		 * RSV1 may be on data when that was agreed on: anything else is broken framing. */
 		unsigned opcode = head[0] & 15u;
-		if (head[1] & 0x80 || head[0] != (0x80 | opcode) || !opcode || size > FRAME_LIMIT) {
-			r->tally.malformed++;
-			end(r, s, "malformed frame");
+		bool deflated = head[0] & 0x40 && s->deflated && opcode < OP_CLOSE;
+		if (head[1] & 0x80 || head[0] != (0x80 | (deflated ? 0x40 : 0) | opcode) || !opcode ||
+		    size > FRAME_LIMIT) {
+			malformed(r, s);
 			break;
 		}
 		if (length - at - skip < size)
 			break;
 		if (opcode >= OP_CLOSE)
 			on_control(r, s, opcode, text + at + skip, size);
-		else if (lines)
-			on_lines(r, s, text + at + skip, size);
 		else
-			on_message(r, s, text + at + skip, size);
+			on_payload(r, s, deflated, text + at + skip, size);
 		at += skip + size;
 	}
 	return at;
@@ -278,11 +321,12 @@ static bool head_is_good(const struct reader *r, const char *text, size_t length
 	return length > 12 && !memcmp(text, wanted, 12);
 }
 
-static bool head_says_chunked(const char *text, size_t length)
+/* Whether the head has a field that begins like this, "\r\n" included. */
+static bool head_says(const char *text, size_t length, const char *field)
 {
-	static const char field[] = "\r\nTransfer-Encoding: chunked";
-	for (size_t i = 0; i + sizeof field - 1 <= length; i++)
-		if (text[i] == '\r' && !strncasecmp(text + i, field, sizeof field - 1))
+	size_t size = strlen(field);
+	for (size_t i = 0; i + size <= length; i++)
+		if (text[i] == '\r' && !strncasecmp(text + i, field, size))
 			return true;
 	return false;
 }
@@ -313,7 +357,9 @@ static size_t take_head(struct reader *r, struct subscriber *s, const char *text
 		return size;
 	}
 	s->phase = PHASE_OPEN;
-	s->chunked = !dialect_is_websocket(&r->dialect) && head_says_chunked(text, size);
+	bool websocket = dialect_is_websocket(&r->dialect);
+	s->chunked = !websocket && head_says(text, size, "\r\nTransfer-Encoding: chunked");
+	s->deflated = websocket && head_says(text, size, "\r\nSec-WebSocket-Extensions: permessage-deflate");
 	s->chunk_state = CHUNK_SIZE;
 	s->ready = dialect_ready_at_head(&r->dialect);
 	subscribe(r, s);

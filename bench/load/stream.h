@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <zlib.h>
 
 enum phase { PHASE_CONNECTING, PHASE_HEAD, PHASE_OPEN, PHASE_CLOSED };
 
@@ -24,6 +25,7 @@ struct subscriber {
 	uint8_t phase;
 	bool ready, stuck;
 	bool chunked;
+	bool deflated; /* permessage-deflate was agreed on */
 	uint8_t chunk_state;
 	uint64_t chunk_left;
 	uint32_t kept, kept_room;
@@ -34,6 +36,7 @@ struct subscriber {
 struct tally {
 	uint64_t messages;   /* publications, of subscribers that read */
 	uint64_t bytes;
+	uint64_t deflated; /* messages that came compressed */
 	uint64_t missing;    /* counters that were jumped over */
 	uint64_t repeated;   /* counters that came again or too late */
 	uint64_t foreign;    /* channels that were not subscribed to */
@@ -53,6 +56,8 @@ struct reader {
 	uint64_t now_us;          /* CLOCK_REALTIME of the current read */
 	char *buffer;
 	size_t buffer_room;
+	z_stream inflater; /* one for all: no message refers to another */
+	char *inflated;
 };
 
 enum { READ_SIZE = 128 * 1024 };

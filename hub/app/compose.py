@@ -114,6 +114,7 @@ class Hub:
             _url(admin[0], is_tls=False) if admin else None,
         )
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey_signals, nursery.cancel_scope)
             await nursery.start(self._authenticator.run)
             await nursery.start(self.broker.run)
             for transport in self._transports:
@@ -145,7 +146,6 @@ class Hub:
     async def _run_sources(self, fields: Mapping[str, Any]) -> None:
         """Runs the sources until it is time to leave."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_for_signals)
             nursery.start_soon(self._start_sources, nursery, fields)
             await self._leave.wait()
             lifecycle.info("draining", extra={"node": self.broker.node})
@@ -187,12 +187,18 @@ class Hub:
         if not is_started:
             task_status.started()
 
-    async def _wait_for_signals(self) -> None:
+    async def _obey_signals(self, life: trio.CancelScope) -> None:
+        """The first signal makes the node leave, if it does not do so already; the second ends it at once."""
+        is_told = False
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 lifecycle.info("signal", extra={"signal": signal.Signals(number).name})
-                if number != signal.SIGHUP:  # there is nothing that could be reloaded, and no reason to end
-                    self._leave.set()
+                if number == signal.SIGHUP:  # there is nothing that could be reloaded, and no reason to end
+                    continue
+                if is_told:
+                    life.cancel()
+                is_told = True
+                self._leave.set()
 
     def _mount(self) -> None:
         server = self._settings.server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +18,7 @@ from hub.sansio.views.catalogue import make_view
 if TYPE_CHECKING:
     from hub.core.derivation import Derivation
     from hub.core.draft import Draft
-    from hub.core.subscription import Subscription
+    from hub.core.subscription import Passenger, Subscription
 
 #: How much of a backlog is written at once: enough that the system call's cost is small beside it, and little
 #: enough that one client's replay does not make the others wait.
@@ -33,18 +33,27 @@ _FOLDED = ("book", "orders", "balances")
 class Slice:
     """Publications of one channel in one encoding, ready to write; shared by all who stand at the same place.
 
-    ``frames`` are those of ``after + 1`` to ``last``; ``data`` is all of them in one piece.
+    ``frames`` are those of ``after + 1`` to ``last``; ``data`` is all of them in one piece. ``passengers`` (empty,
+    or one for each frame) are subscriptions that a frame takes along, and where to: see ``hub.core.relations``.
     """
 
-    __slots__ = ("after", "channel", "data", "frames", "last", "size")
+    __slots__ = ("after", "channel", "data", "frames", "last", "passengers", "size")
 
-    def __init__(self, channel: Channel, after: int, frames: list[bytes]) -> None:
+    def __init__(
+        self, channel: Channel, after: int, frames: list[bytes], passengers: Sequence[Passenger | None] = ()
+    ) -> None:
+        self.passengers = passengers
         self.channel = channel
         self.after = after
         self.last = after + len(frames)
         self.frames = frames
         self.data = frames[0] if len(frames) == 1 else b"".join(frames)
         self.size = len(self.data)
+
+    def before(self, seq: int) -> Slice:
+        """The part of it up to and including ``seq``."""
+        count = seq - self.after
+        return Slice(self.channel, self.after, self.frames[:count], self.passengers[:count])
 
 
 class Channel:
@@ -63,6 +72,7 @@ class Channel:
         "is_asked_for",
         "is_dirty",
         "is_forgotten",
+        "is_related",
         "is_whole",
         "last",
         "last_update_id",
@@ -93,6 +103,7 @@ class Channel:
         #: Whether its publications are also those of other channels, its parts; or the channel whose part it is.
         self.is_whole = bool(policy.parts)
         self.whole: str | None = None
+        self.is_related = self.is_whole
         self.log = Log(
             start, max_count=policy.buffer_count, max_bytes=policy.buffer_bytes, max_age=policy.buffer_age
         )
@@ -119,6 +130,11 @@ class Channel:
         self._state: Publication | None = None
         self._slices: dict[Hashable, Slice] = {}
         self._snapshots: dict[Encoding, tuple[int, bytes]] = {}
+
+    def be_part_of(self, whole: str | None) -> None:
+        """``whole`` is the name of the channel that this one is a part of, if it is."""
+        self.whole = whole
+        self.is_related = self.is_whole or whole is not None
 
     @property
     def is_wanted(self) -> bool:
@@ -256,17 +272,13 @@ class Channel:
         limit: int,
         *,
         max_bytes: int,
-        covering: Callable[[Publication], str | None] | None = None,
     ) -> tuple[list[bytes], int]:
         """At most ``limit`` messages that follow seq ``after`` (at least one, if there is any), and the seq of
-        the last. ``covering`` names the part on which the reader gets the event itself."""
+        the last."""
         messages: list[bytes] = []
         size = 0
         for publication in self.log.read(after, limit):
-            if covering is not None and (part := covering(publication)) is not None:
-                message = encoding.protocol.covered(self.name, publication, part)
-            else:
-                message = self.frame(encoding, publication, "")
+            message = self.frame(encoding, publication, "")
             size += len(message)
             if messages and size > max_bytes:
                 break

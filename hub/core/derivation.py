@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hub.core.draft import Draft
 from hub.sansio.views.book import Book
+from hub.sansio.views.view import View
 
 if TYPE_CHECKING:
     from hub.core.channel import Channel
@@ -18,7 +19,7 @@ class Derivation:
 
     def __init__(self, source: Channel, depth: int) -> None:
         self.source = source
-        self.is_stale = source.log.head_seq > 0
+        self.is_stale = True
         self._depth = depth
         self._levels = b""
 
@@ -26,8 +27,8 @@ class Derivation:
         """The state is unknown; the next frame says something new whatever it says."""
         self._levels = b""
 
-    def next_frame(self) -> Draft | None:
-        """The frame that brings the channel up to date; None where it would say what the last one said."""
+    def next_frame(self, view: View) -> Draft | None:
+        """The frame that brings the channel, whose view is ``view``, up to date; None where it would say what the last one said."""
         self.is_stale = False
         source, book = self.source, self.source.view
         if not isinstance(book, Book) or not book.is_known:
@@ -39,4 +40,4 @@ class Derivation:
         update_id = source.last_update_id
         ts = source.created_ms if source.last is None else source.last.ts
         data = levels if update_id is None else b'%b,"lastUpdateId":%d}' % (levels[:-1], update_id)
-        return Draft(data, data, ts, None, "snapshot", update_id)
+        return Draft(data, view.parse(data, "snapshot"), ts, None, "snapshot", update_id)

@@ -6,11 +6,13 @@ from typing import Any
 
 import attrs
 
+from hub.sansio.publication import Position
+
 
 @attrs.frozen
 class Draft:
-    """What a publisher gave, checked. ``parsed`` is what the channel's view takes; ``part`` names the channel that
-    the event is also on, and its seq there."""
+    """What a publisher gave, checked. ``parsed`` is what the channel's view takes; ``part`` and
+    ``whole`` are where the event is besides, as in a Publication."""
 
     data: bytes
     parsed: Any
@@ -18,4 +20,5 @@ class Draft:
     event: str | None
     kind: str | None
     last_update_id: int | None
-    part: tuple[str, int] | None = None
+    part: tuple[str, Position] | None = None
+    whole: Position | None = None

@@ -65,7 +65,6 @@ class FirstStates:
             if not channel.has_state or channel.is_forgotten:
                 msg = "snapshot unavailable, try again"
                 refusals[name] = RequestRefused(ErrorCode.INTERNAL, msg, channel=name)
-                self._registry.leave_unused(channel)
         return refusals
 
     def _ask(self, channel: Channel) -> trio.Event:
@@ -90,3 +89,5 @@ class FirstStates:
         finally:
             channel.is_asked_for = False
             self._asked.pop(channel).set()
+            if not channel.has_state:  # else those who waited are about to subscribe
+                self._registry.leave_unused(channel)

@@ -118,7 +118,7 @@ class Intake:
         self._counts.conflated += target.pending is not None
         target.pending = draft
         self._pacer.schedule(target)
-        return Position(target.log.epoch, target.log.head_seq + 1)
+        return target.log.next_position
 
     def _append(self, target: Channel, draft: Draft) -> Position:
         log = target.log
@@ -128,10 +128,11 @@ class Intake:
             draft.data,
             ts=draft.ts,
             stored_at=trio.current_time(),
-            event=draft.event or target.policy.event,
+            event=_event_of(target, draft),
             kind=draft.kind,
             last_update_id=draft.last_update_id,
             part=draft.part,
+            whole=draft.whole,
         )
         target.append(publication, draft.parsed)
         self._counts.published += 1
@@ -153,7 +154,7 @@ class Intake:
             self._pacer.schedule(channel)
             return
         if channel.derivation is not None:
-            draft = channel.derivation.next_frame()
+            draft = channel.derivation.next_frame(channel.view)
         else:
             draft, channel.pending = channel.pending, None
         if draft is not None:
@@ -169,8 +170,8 @@ class Intake:
         whole = self._registry.find(whole_name, part.user) or self._open(whole_name, part.user)
         self._check_both(part, whole)
         parsed = self._parse(whole, draft.data, draft.kind)
-        position = self._offer(part, draft)
-        self._offer(whole, attrs.evolve(draft, parsed=parsed, part=(part.name, position.seq)))
+        position = self._offer(part, attrs.evolve(draft, whole=whole.log.next_position))
+        self._offer(whole, attrs.evolve(draft, parsed=parsed, part=(part.name, position)))
         return position
 
     def _offer_whole(self, whole: Channel, draft: Draft) -> Position:
@@ -193,8 +194,8 @@ class Intake:
         if part_name is not None and (part := self._find_part(part_name, whole)) is not None:
             self._check_both(whole, part)
             parsed = self._parse(part, draft.data, draft.kind)
-            position = self._offer(part, attrs.evolve(draft, parsed=parsed))
-            draft = attrs.evolve(draft, part=(part_name, position.seq))
+            position = self._offer(part, attrs.evolve(draft, parsed=parsed, whole=whole.log.next_position))
+            draft = attrs.evolve(draft, part=(part_name, position))
         return self._offer(whole, draft)
 
     def _offer_whole_state(self, whole: Channel, draft: Draft) -> Position:
@@ -224,3 +225,10 @@ class Intake:
         """Where there are as many channels as there may be, opening the second may have cost the first."""
         if first.is_forgotten or second.is_forgotten:
             raise self._refusal(ErrorCode.UNAVAILABLE, "too many channels on this node")
+
+
+def _event_of(target: Channel, draft: Draft) -> str:
+    """The event's name in an envelope. A state is called so, that it is not taken for a change."""
+    if draft.kind == "snapshot" and target.has_snapshots:
+        return "snapshot"
+    return draft.event or target.policy.event

@@ -50,7 +50,9 @@ def read_channels(
     # Each channel has its share, so that a busy one does not keep the others from being read; what the quiet
     # ones leave of theirs goes to those that have more.
     share = max(1, max_events // len(channels))
-    unfinished = [name for name in channels if reader.read(name, seen.get(name), share, max_bytes)]
+    # Wholes after their parts, whose events they take along.
+    order = sorted(channels, key=lambda name: broker.registry.check(name, identity).policy.parts != "")
+    unfinished = [name for name in order if reader.read(name, seen.get(name), share, max_bytes)]
     reading = reader.reading
     for name in unfinished:
         rest = max_events - len(reading.messages)
@@ -106,15 +108,64 @@ class _Reader:
             self.reading.add([encoding.protocol.gap(channel.name, gap, log.epoch, self.broker.now_ms())])
             if state is not None:
                 self.reading.add([channel.snapshot(encoding, state)])
-        covering = self._covering_part if channel.is_whole else None
-        messages, last = channel.messages(encoding, last, max_events, max_bytes=max_bytes, covering=covering)
-        self.reading.add(messages)
+        if channel.is_related:
+            last = self._read_related(channel, last, max_events, max_bytes)
+        else:
+            messages, last = channel.messages(encoding, last, max_events, max_bytes=max_bytes)
+            self.reading.add(messages)
         self.reading.positions[channel.name] = Position(log.epoch, last)
 
-    def _covering_part(self, publication: Publication) -> str | None:
-        """The channel of this read on which the client has, or gets, the event itself."""
-        name = None if publication.part is None else publication.part[0]
-        if name is None or name not in self.channels or (seen := self.seen.get(name)) is None:
-            return None
-        log = self.broker.open(name, self.identity).log
-        return name if log.resume(seen.seq, seen.epoch).gap is None else None
+    # --- wholes and parts: the rules of hub.core.relations ------------------------------------------------
+
+    def _read_related(self, channel: Channel, last: int, max_events: int, max_bytes: int) -> int:
+        """Reads a whole or a part after ``last``; returns how far it went."""
+        size = self.reading.size
+        for publication in channel.log.read(last, max_events):
+            messages = (
+                self._of_whole(channel, publication)
+                if channel.is_whole
+                else self._of_part(channel, publication)
+            )
+            if not messages or (
+                self.reading.size > size and self.reading.size - size + len(messages[-1]) > max_bytes
+            ):
+                break
+            self.reading.add(messages)
+            if len(messages) > 1 and publication.part is not None:
+                self.reading.positions[publication.part[0]] = publication.part[1]
+            last = publication.seq
+        return last
+
+    def _of_part(self, part: Channel, publication: Publication) -> list[bytes]:
+        """What a part gives by itself; nothing where the whole has to tell the event's number first."""
+        place = publication.whole
+        if place is not None and part.whole in self.channels:
+            whole = self.broker.open(part.whole, self.identity)
+            if whole.log.epoch == place.epoch and place.seq > self._position_of(whole):
+                return []
+        return [part.frame(self.encoding, publication, "")]
+
+    def _of_whole(self, whole: Channel, publication: Publication) -> list[bytes]:
+        """The event; or its number, and the event on its part; or nothing where the part has to go first."""
+        if publication.part is not None and publication.part[0] in self.channels:
+            name, place = publication.part
+            part = self.broker.open(name, self.identity)
+            before = self.reading.positions[name].seq
+            if part.log.epoch == place.epoch and before < place.seq:
+                if before + 1 < place.seq or place.seq < part.log.first_seq:
+                    return []
+                (event,) = part.log.read(before, 1)
+                number = self.encoding.protocol.covered(whole.name, publication, name)
+                return [number, part.frame(self.encoding, event, "")]
+        return [whole.frame(self.encoding, publication, "")]
+
+    def _position_of(self, whole: Channel) -> int:
+        """Where the reader is in a whole: where it was read to, or will be read from."""
+        if (position := self.reading.positions.get(whole.name)) is not None:
+            return position.seq
+        seen = self.seen.get(whole.name)
+        if seen is None:
+            return whole.log.head_seq
+        resumption = whole.log.resume(seen.seq, seen.epoch)
+        is_given_state = resumption.gap is not None and whole.has_state
+        return whole.log.head_seq if is_given_state else resumption.seq

@@ -159,11 +159,11 @@ class Registry:
         return self._channels.get((name, user)) or self._make(name, user, match)
 
     def _make(self, name: str, user: str | None, match: Match) -> Channel:
-        self._make_room(2 if match.policy.derived_from else 1)
+        self._make_room(2 if match.policy.derived_from else 1, name)
         source = self._open_source(match)
         start = self.numbering.start(name, user)
         channel = Channel(name, user, match, start, trio.current_time(), self._now_ms())
-        channel.whole = self.namespaces.whole_of(match.policy)
+        channel.be_part_of(self.namespaces.whole_of(match.policy))
         if match.policy.pattern in self._forgetful:
             channel.forget_state()
         if source is not None:
@@ -181,12 +181,13 @@ class Registry:
         name = match.policy.derived_from.format(**match.holes)
         return self._find_or_make(name, None, self.namespaces.match(name))
 
-    def _make_room(self, count: int) -> None:
+    def _make_room(self, count: int, name: str) -> None:
         if len(self._channels) + count <= self.limits.channels:
             return
         unused = [channel for channel in self._channels.values() if not channel.is_wanted]
         if not unused:
-            raise RequestRefused(ErrorCode.UNAVAILABLE, "too many channels on this node")
+            msg = "too many channels on this node"
+            raise RequestRefused(ErrorCode.UNAVAILABLE, msg, channel=name)
         # A tenth at once, so that the search is not repeated for each new channel.
         unused.sort(key=lambda channel: channel.used_at)
         for channel in unused[: max(count, self.limits.channels // 10)]:

@@ -24,7 +24,6 @@ class Subscription:
     ``gap``       what a returning client must be told that it cannot have.
     ``needs_state``  the state is due before anything else; it is taken when it is written, as it is then.
     ``skip``      (from, to]: what a slow client loses; told when the position reaches ``from``.
-    ``since``     from where on it is told everything; 0 where it goes on from before, without a gap.
     ``promised``  nothing up to here is dropped: it was published while the client kept up, or is its replay.
     """
 
@@ -39,7 +38,6 @@ class Subscription:
         "position",
         "promised",
         "seen",
-        "since",
         "skip",
         "writer",
     )
@@ -56,7 +54,6 @@ class Subscription:
         head = channel.log.head_seq
         self.position = head
         self.promised = head
-        self.since = head
         if seen is None:
             self.needs_state = channel.has_state
         else:
@@ -70,15 +67,9 @@ class Subscription:
         log = self.channel.log
         resumption = log.resume(seen.seq, seen.epoch)
         self.position, self.gap = resumption.seq, resumption.gap
-        if self.gap is None:
-            self.since = 0
-        elif self.channel.has_state:
+        if self.gap is not None and self.channel.has_state:
             self.needs_state = True
             self.position = log.head_seq
-
-    def covers(self, seq: int) -> bool:
-        """Whether the client has, or gets, the event ``seq`` by this subscription."""
-        return seq > self.since
 
     @property
     def gap_now(self) -> Gap | None:
@@ -101,7 +92,7 @@ class Subscription:
             self.gap is None
             and not self.needs_state
             and self.skip is None
-            and not self.channel.is_whole
+            and not self.channel.is_related
             and not self._round
             and self.position + 1 >= self.channel.log.first_seq
         )
@@ -205,3 +196,7 @@ class Subscription:
             policy.on_lag == "close"
             or (policy.private and policy.on_lag == "snapshot" and not self.channel.has_state)
         )
+
+
+#: A subscription that another one's frame takes along, and the seq that it is taken to.
+Passenger = tuple[Subscription, int]

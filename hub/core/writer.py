@@ -23,7 +23,7 @@ import trio
 
 from hub.core.channel import Slice
 from hub.core.contracts import FastPath, Link
-from hub.core.pieces import Gatherer, Piece
+from hub.core.pieces import Gatherer, Piece, advance_passengers
 from hub.core.statistics import Counts
 from hub.core.subscription import Subscription
 from hub.sansio.encodings import Encoding
@@ -276,4 +276,5 @@ class Writer:
             else b""
         )
         subscription.advance(slice_.after + count)
+        advance_passengers(slice_.passengers[:count])
         self._counts.delivered(subscription.channel.type, "event", self.transport, count, size)

@@ -52,8 +52,6 @@ class LiveEnvelope(Protocol):
         return _parse(command, limits)
 
     def publication(self, channel: str, epoch: str, publication: Publication, *, has_type: bool) -> bytes:
-        if publication.kind == "snapshot":
-            return self.snapshot(channel, epoch, publication)
         return _envelope(publication.event, channel, publication.seq, publication.ts, publication.data)
 
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:

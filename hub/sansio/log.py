@@ -78,6 +78,11 @@ class Log:
         return Position(self.epoch, self.head_seq)
 
     @property
+    def next_position(self) -> Position:
+        """The position of the publication that will be next."""
+        return Position(self.epoch, self.head_seq + 1)
+
+    @property
     def oldest(self) -> Publication | None:
         return self._entries[self._begin] if len(self) else None
 

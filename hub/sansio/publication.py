@@ -37,10 +37,10 @@ class Publication:
     ``data`` is compact JSON; ``ts`` is Unix milliseconds, as the source gave it; ``stored_at`` is the
     hub's monotonic time in seconds, by which buffers age. ``wire`` keeps the bytes of each encoding that
     somebody asked for, so that an event is encoded once however many subscribers there are. ``part`` is where
-    the event is besides, as channel and seq, where the namespace has parts.
+    the same event is on a part of this channel, ``whole`` where it is on the channel that this one is a part of.
     """
 
-    __slots__ = ("data", "event", "kind", "last_update_id", "part", "seq", "stored_at", "ts", "wire")
+    __slots__ = ("data", "event", "kind", "last_update_id", "part", "seq", "stored_at", "ts", "whole", "wire")
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Publication:
         event: str,
         kind: str | None = None,
         last_update_id: int | None = None,
-        part: tuple[str, int] | None = None,
+        part: tuple[str, Position] | None = None,
+        whole: Position | None = None,
     ) -> None:
         self.seq = seq
         self.data = data
@@ -62,6 +63,7 @@ class Publication:
         self.kind = kind
         self.last_update_id = last_update_id
         self.part = part
+        self.whole = whole
         self.wire: dict[Encoding, bytes] = {}
 
     def __repr__(self) -> str:

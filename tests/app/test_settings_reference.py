@@ -15,6 +15,7 @@ from hub.app.settings import Settings, load, plugins, render_documentation, rend
 from hub.app.settings.__main__ import main
 from hub.app.settings.plugins import find_plugins
 from hub.sansio.options import Seconds, option
+from hub.sansio.policies import Policy
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,24 +109,32 @@ def test_every_key_is_in_the_rendered_file() -> None:
     assert {".transports.full.enabled", ".transports.full.wait", ".transports.full.account.user"} <= keys
 
 
+def explanations(toml: str, hashes: str = "") -> dict[str, str]:
+    """The line above each key; ``hashes`` are those before keys that are commented out."""
+    lines = toml.splitlines()
+    found = ((re.match(rf"{hashes}(\w+) = ", line), lines[n - 1]) for n, line in enumerate(lines))
+    return {match[1]: above for match, above in found if match is not None}
+
+
 def test_every_key_has_its_explanation_above_it() -> None:
-    lines = render_toml({}, {}).splitlines()
-    explained = {
-        line.partition(" = ")[0]: lines[n - 1] for n, line in enumerate(lines) if re.match(r"\w+ = ", line)
-    }
+    toml = render_toml({}, {})
+    before, _, named = toml.partition("#[namespaces.NAME]")
+    explained = explanations(before)
     assert explained["request_head_size"].startswith("# Longest request line and headers; beyond: 431.")
     assert explained["request_head_size"].endswith("Size, from 1KB to 1MB.")
-    brief_sections = {
-        "pattern",
-        "event",
-        "snapshot",
-        "on_lag",
-        "lag_limit",
-        "buffer_count",
-        "private",
-        "available",
-    }
-    assert all(above.startswith("# ") for key, above in explained.items() if key not in brief_sections)
+    assert all(above.startswith("# ") for above in explained.values())
+    template, _, _ = named.partition("[namespaces.ticker]")
+    of_namespaces = explanations(template, "#")
+    assert of_namespaces.keys() == {field.name for field in attrs.fields(Policy)}
+    assert all(above.startswith("## ") for above in of_namespaces.values())
+
+
+def test_a_shipped_namespace_says_what_differs_from_the_defaults() -> None:
+    section = re.search(r"^\[namespaces\.fills\]\n((?:.+\n)+)", render_toml({}, {}), re.MULTILINE)
+    assert section is not None
+    assert section[1].splitlines()[0] == 'pattern = "fills"'
+    assert all(re.match(r"\w+ = ", line) for line in section[1].splitlines())
+    assert "available" not in section[1]
 
 
 def test_the_documentation_has_every_key() -> None:

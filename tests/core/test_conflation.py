@@ -221,10 +221,10 @@ async def test_nobody_watches_and_it_costs_nothing(nursery: trio.Nursery, autoju
     class Counting(type(channel.derivation)):  # type: ignore[misc]
         __slots__ = ()
 
-        def next_frame(self) -> Any:
+        def next_frame(self, view: Any) -> Any:
             nonlocal made
             made += 1
-            return next_frame(self)
+            return next_frame(self, view)
 
     channel.derivation.__class__ = Counting
     for number in range(20):
@@ -240,7 +240,9 @@ async def test_nobody_watches_and_it_costs_nothing(nursery: trio.Nursery, autoju
     seqs = [told.seq for told in answer if told.channel == TOP]
     await trio.sleep(0.5)
     seqs += [told.seq for told in await peer.settle()]
-    assert peer.events(TOP)[-1][1]["bids"][0] == ["3", "30"], "within the pace: the state first, then the newest"
+    assert peer.events(TOP)[-1][1]["bids"][0] == ["3", "30"], (
+        "within the pace: the state first, then the newest"
+    )
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     check_pace(channel)
 

@@ -21,13 +21,13 @@ from hub.core import channel as channel_module
 from hub.core import pieces as pieces_module
 from hub.core import scheduler as scheduler_module
 from hub.core.broker import Broker, BrokerLimits
-from hub.sansio.identity import ANONYMOUS
 from hub.core.reading import read_channels
 from hub.core.registry import RegistryLimits
 from hub.sansio.commands import SeenPosition, seen_from_cursor
 from hub.sansio.cursor import decode_cursor
 from hub.sansio.drops import SlowRules
 from hub.sansio.encodings import Bare, Encoding, ServerSentEvents, WebSocketFrames
+from hub.sansio.identity import ANONYMOUS
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.names import Namespaces
 from hub.sansio.options import Seconds

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hub.core.broker import Broker, BrokerLimits
 from hub.core.contracts import Request
 from hub.core.http_query import MAX_FIELDS, ChannelQuery, parse_channel_query, parse_fields, parse_format
-from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import ErrorCode, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy
 from hub.sansio.publication import MAX_SEQ, Position

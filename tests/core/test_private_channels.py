@@ -11,11 +11,11 @@ import trio
 import trio.testing
 
 from hub.core.broker import Broker
-from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.reading import read_channels
 from hub.sansio.commands import SeenPosition
 from hub.sansio.encodings import Bare, Encoding, ServerSentEvents, WebSocketFrames
 from hub.sansio.errors import ErrorCode, PublishRefused, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy

@@ -7,9 +7,9 @@ import trio
 import trio.testing
 
 from hub.core.broker import Broker, BrokerLimits
-from hub.sansio.identity import ANONYMOUS, Identity
 from hub.core.registry import RegistryLimits
 from hub.sansio.errors import ErrorCode, PublishRefused, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy
 

@@ -32,6 +32,8 @@ from hub.sansio.publication import Position
 from hub.sansio.stream_v2 import StreamV2Json
 from hub.sources.kafka.payload import read_payload
 from tests.docs.documents import ROOT, Block, Section
+from tests.docs.frames import make_frame
+from tests.docs.people import People
 from tests.docs.programs import PATIENCE, environment, run
 from tests.docs.shapes import Bindings, difference, parse
 from tests.docs.transcripts import Mismatch, Transcript, join_lines
@@ -45,11 +47,12 @@ WEB = ROOT / "tests" / "web"
 class SectionRun:
     """The examples of a section. What one of them brings about is there for those after it."""
 
-    def __init__(self, section: Section, hub: HubProcess) -> None:
+    def __init__(self, section: Section, hub: HubProcess, people: People) -> None:
         self._section = section
         self._hub = hub
         self._bindings = Bindings(
             {
+                **people.bindings(),
                 PUBLIC: "{}:{}".format(*hub.address),
                 ADMIN: "{}:{}".format(*hub.admin_address),
                 ".venv/bin/": f"{Path(sys.executable).parent}/",
@@ -116,13 +119,18 @@ class SectionRun:
     # --- frames -------------------------------------------------------------------------------------------
 
     def _websocket(self, block: Block, _output: Block | None) -> None:
-        """``>`` is sent, ``<`` comes, ``$`` happens meanwhile, ``x CODE`` is how the hub closes the connection."""
+        """``@`` is a header of the handshake, ``>`` is sent, ``<`` comes, ``$`` happens meanwhile, ``x CODE`` is how
+        the hub closes the connection."""
         _, path, *subprotocols = block.kind.split()
-        url = f"{self._hub.websocket_url}{path}"
+        lines = join_lines(block.text)
+        headers = [self._bindings.apply(line[2:]).split(": ", 1) for line in lines if line[:2] == "@ "]
         with connect(
-            url, subprotocols=[Subprotocol(name) for name in subprotocols], proxy=None
+            f"{self._hub.websocket_url}{self._bindings.apply(path)}",
+            subprotocols=[Subprotocol(name) for name in subprotocols],
+            additional_headers=[(name, value) for name, value in headers],
+            proxy=None,
         ) as connection:
-            for line in join_lines(block.text):
+            for line in lines[len(headers) :]:
                 self._talk(connection, line, block.where)
 
     def _talk(self, connection: ClientConnection, line: str, where: str) -> None:
@@ -146,7 +154,7 @@ class SectionRun:
         for line in join_lines(block.text):
             documented = parse(line)
             protocol: Protocol = LiveEnvelope() if "v" in documented else StreamV2Json()
-            actual = msgspec.json.decode(_frame(protocol, documented["event"]))
+            actual = msgspec.json.decode(make_frame(protocol, documented))
             if problem := difference(documented, actual, Bindings({})):
                 raise Mismatch(f"{block.where}: {problem}")
 
@@ -251,18 +259,3 @@ def _check_close(connection: ClientConnection, code: int, where: str) -> None:
             raise Mismatch(f"{where}: closed with {received}, documented is {code}") from None
     else:
         raise Mismatch(f"{where}: not closed, but said {message!r}")
-
-
-def _frame(protocol: Protocol, event: str) -> bytes:
-    match event:
-        case "backpressure_drop":
-            return protocol.dropped("trades@btc_tl", 101, 180, 1740000000000)
-        case "slow_consumer":
-            return protocol.slow_consumer(147, 10.0, 1740000000000)
-        case "disconnecting":
-            return protocol.disconnecting(1001, "going away", 2288, 1740000000000)
-        case "heartbeat":
-            heartbeat = protocol.heartbeat("ggGg", 1740000000000)
-            assert heartbeat is not None
-            return heartbeat
-    raise Mismatch(f"how is {event} made?")

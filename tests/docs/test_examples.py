@@ -6,6 +6,7 @@ import pytest
 
 from tests.docs.documents import WRITTEN, Section, sections
 from tests.docs.examples import SectionRun, needs_kafka
+from tests.docs.people import People
 from tests.hub_process import HubProcess
 
 SECTIONS = [
@@ -28,8 +29,8 @@ def needs_of(section: Section) -> list[pytest.MarkDecorator]:
         for section in SECTIONS
     ],
 )
-def test_examples(section: Section, demo_hub: HubProcess) -> None:
-    SectionRun(section, demo_hub).run()
+def test_examples(section: Section, demo_hub: HubProcess, people: People) -> None:
+    SectionRun(section, demo_hub, people).run()
 
 
 @pytest.mark.parametrize("document", WRITTEN)

@@ -17,8 +17,8 @@ from tests.docs.shapes import Bindings, difference, parse
 
 #: Headers that depend on the day, the proxy or the body.
 _IGNORED = re.compile(r"(date|connection|content-length|transfer-encoding):", re.IGNORECASE)
-#: Headers and fields whose value is opaque.
-_OPAQUE = re.compile(r"(etag: |id: )(.+)")
+#: Headers, fields and words whose value is opaque.
+_OPAQUE = re.compile(r"(etag: |id: |hub_|hub keys: )(\S+)(.*)")
 #: JSON, also as the data of a Server-Sent Event.
 _JSON = re.compile(r"(data: )?([{\[].*)", re.DOTALL)
 
@@ -82,7 +82,7 @@ class Transcript:
 
 def _differs(documented: str, actual: str, bindings: Bindings) -> str | None:
     ours, theirs = _OPAQUE.fullmatch(documented), _OPAQUE.fullmatch(actual)
-    if ours is not None and theirs is not None and ours[1] == theirs[1]:
+    if ours is not None and theirs is not None and ours.group(1, 3) == theirs.group(1, 3):
         return bindings.bind(ours[2], theirs[2])
     json_ours, json_theirs = _read_json(documented, parse), _read_json(actual, json.loads)
     if json_ours is not None and json_theirs is not None and json_ours[0] == json_theirs[0]:

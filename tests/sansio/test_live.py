@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.sansio.commands import ChannelState, Command, Ping, SeenPosition, Subscribe, Subscribed, Unsubscribe
+from hub.sansio.commands import (
+    Authenticate,
+    ChannelState,
+    Command,
+    Ping,
+    SeenPosition,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
 from hub.sansio.cursor import encode_cursor
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.live import LiveEnvelope
 from hub.sansio.log import Gap
 from hub.sansio.protocol import Limits, Welcome
@@ -89,6 +99,26 @@ MESSAGES: list[tuple[Callable[[], bytes | None], dict[str, Any]]] = [
         lambda: LIVE.disconnecting(4029, 'a "quoted" reason', 5000, TS),
         body("disconnecting", {"code": 4029, "msg": 'a "quoted" reason', "retryAfterMs": 5000}),
     ),
+    (
+        lambda: LIVE.covered("orders", Publication(7, b"{}", ts=TS, stored_at=0.0, event="order"), "orders@btc_tl"),
+        body("covered", {"channel": "orders@btc_tl"}, channel="orders", seq=7),
+    ),
+    (
+        lambda: LIVE.authenticated(Authenticate(None, "t"), Identity("anna", "mm", frozenset({"r"}), TS / 1000 + 9), TS),
+        body("authenticated", {"userId": "anna", "tier": "mm", "expiresAt": TS + 9000}),
+    ),
+    (
+        lambda: LIVE.authenticated(Authenticate(None, "t"), ANONYMOUS, TS),
+        body("authenticated", {"userId": None, "tier": "anonymous", "expiresAt": None}),
+    ),
+    (lambda: LIVE.token_expiring(TS + 60_000, TS), body("token_expiring", {"expiresAt": TS + 60_000})),
+    (
+        lambda: LIVE.revoked(RequestRefused(ErrorCode.FORBIDDEN, "insufficient permissions", channel="a"), TS),
+        body("unsubscribed", {
+            "channels": ["a"],
+            "errors": [{"channel": "a", "code": 40102, "msg": "insufficient permissions"}],
+        }),
+    ),
     (lambda: LIVE.heartbeat("CURSOR", TS), body("heartbeat", {"cursor": "CURSOR"})),
     (lambda: LIVE.heartbeat(None, TS), body("heartbeat", {})),
 ]  # fmt: skip
@@ -156,6 +186,7 @@ COMMANDS: list[tuple[Any, Command]] = [
     (subscribe(cursor=CURSOR, lastSeq={"b": 9}), Subscribe(None, ("a",), {**SEEN, "b": SeenPosition(9)})),
     ({"type": "unsubscribe", "channels": ["a"]}, Unsubscribe(None, ("a",))),
     ({"type": "ping", "channels": 5}, Ping(None)),
+    ({"type": "auth", "token": "a.b.c"}, Authenticate(None, "a.b.c")),
 ]  # fmt: skip
 
 
@@ -167,6 +198,7 @@ def test_commands(value: Any, command: Command) -> None:
 NOT_COMMANDS: list[Any] = [None, 1, "ping", [], {}, {"type": None}, {"type": ["ping"]}]
 NOT_CHANNELS: list[Any] = [None, [], "a", {}, [1], [None], ["a"] * 201]
 NOT_CURSORS: list[Any] = ["", "x", 1, [], CURSOR + "AAAA", "A" * 2049]
+NOT_TOKENS: list[Any] = [None, "", 1, ["a.b.c"], {"token": "a.b.c"}]
 NOT_LAST_SEQ: list[Any] = [[], "a", {"a": -1}, {"a": {"seq": 1.5}}]
 REFUSED: list[tuple[Any, ErrorCode]] = [
     *((value, ErrorCode.INVALID_REQUEST) for value in NOT_COMMANDS),
@@ -175,6 +207,7 @@ REFUSED: list[tuple[Any, ErrorCode]] = [
     *((subscribe(cursor=value), ErrorCode.INVALID_REQUEST) for value in NOT_CURSORS),
     *((subscribe(lastSeq=value), ErrorCode.INVALID_REQUEST) for value in NOT_LAST_SEQ),
     *(({"type": "unsubscribe", "channels": value}, ErrorCode.INVALID_REQUEST) for value in NOT_CHANNELS),
+    *(({"type": "auth", "token": value}, ErrorCode.INVALID_REQUEST) for value in NOT_TOKENS),
 ]
 
 

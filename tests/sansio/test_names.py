@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hub.sansio.errors import ErrorCode, RequestRefused
-from hub.sansio.names import Namespaces, channel_type, check_pattern, is_channel_name
+from hub.sansio.names import Match, Namespaces, channel_type, check_pattern, is_channel_name
 from hub.sansio.policies import Policy
 
 ALPHABET = string.ascii_letters + string.digits + "_-.:@"
@@ -107,6 +107,36 @@ def test_a_hole_without_configured_values_takes_any() -> None:
         namespaces.resolve("trades@anything")
 
 
+def test_what_is_in_the_holes() -> None:
+    policies = (
+        Policy(pattern="kline.{interval}@{market}"),
+        Policy(pattern="user:{user}:*"),
+        Policy(pattern="{user}-*"),
+        Policy(pattern="job:*"),
+    )
+    namespaces = Namespaces(policies, VALUES)
+    assert namespaces.match("kline.1h@btc_tl") == Match(policies[0], {"interval": "1h", "market": "btc_tl"})
+    assert namespaces.match("user:anna:news") == Match(policies[1], {"user": "anna"})
+    assert namespaces.match("user:a.b@c-d_1:") == Match(policies[1], {"user": "a.b@c-d_1"})
+    assert namespaces.match("user:a:b:c").holes == {"user": "a"}, (
+        "no id reaches into the next part of the name"
+    )
+    assert namespaces.match("job:1") == Match(policies[3], {})
+    for name in ("user::news", "user:anna", "user:an:"[:7]):
+        with pytest.raises(RequestRefused):
+            namespaces.match(name)
+
+
+def test_the_whole_of_a_part() -> None:
+    whole, part = (
+        Policy(pattern="orders", private=True, parts="orders@{market}"),
+        Policy(pattern="orders@{market}"),
+    )
+    namespaces = Namespaces((whole, part), {})
+    assert namespaces.whole_of(part) == "orders"
+    assert namespaces.whole_of(whole) is None
+
+
 def test_no_namespace_takes_no_name() -> None:
     with pytest.raises(RequestRefused):
         Namespaces((), {}).resolve("a")
@@ -143,7 +173,8 @@ def test_order_decides(patterns: list[str], name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["a", "*", "**", "{market}", "orderbook.{depth}@{market}", "A-Z_.:@", "*{depth}*"]
+    "pattern",
+    ["a", "*", "**", "{market}", "orderbook.{depth}@{market}", "A-Z_.:@", "*{depth}*", "user:{user}:*"],
 )
 def test_patterns(pattern: str) -> None:
     check_pattern(pattern)
@@ -151,7 +182,7 @@ def test_patterns(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", " ", "a b", "{}", "{market", "market}", "{owner}", "{Market}", "{market}{market}", "a/{market}", "ä*", "{a-b}", "a\n"],
+    ["", " ", "a b", "{}", "{market", "market}", "{owner}", "{Market}", "{market}{market}", "{user}:{user}", "a/{market}", "ä*", "{a-b}", "a\n"],
 )  # fmt: skip
 def test_patterns_that_can_never_match(pattern: str) -> None:
     with pytest.raises(ValueError):

@@ -13,8 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.sansio.commands import ChannelState, Command, Ping, SeenPosition, Subscribe, Subscribed, Unsubscribe
+from hub.sansio.commands import (
+    Authenticate,
+    ChannelState,
+    Command,
+    Ping,
+    SeenPosition,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
 from hub.sansio.errors import CloseCode, ErrorCode, ProtocolViolated, RequestRefused
+from hub.sansio.identity import ANONYMOUS, Identity
 from hub.sansio.log import Gap
 from hub.sansio.protocol import Limits, Protocol, Welcome
 from hub.sansio.publication import MAX_SEQ, Position, Publication
@@ -65,6 +75,8 @@ COMMANDS: list[tuple[Any, Command]] = [
     (request("unsubscribe", lastSeq="ignored"), Unsubscribe(7, ("a",))),
     ({"method": "ping", "id": 3}, Ping(3)),
     ({"method": "ping", "id": 3, "params": "ignored", "lastSeq": "ignored"}, Ping(3)),
+    (request("auth", params=["a.b.c"]), Authenticate(7, "a.b.c")),
+    (request("auth", params=["x" * 3000]), Authenticate(7, "x" * 3000)),
 ]  # fmt: skip
 
 
@@ -138,6 +150,21 @@ def test_params(dialect: Dialect, value: Any, method: str) -> None:
     without = request(method)
     del without["params"]
     assert refuse(dialect, without).request_id == 7
+
+
+NOT_TOKENS: list[Any] = [None, [], "a.b.c", [""], [None], [1], ["a", "b"], [["a"]], {"token": "a"}]
+
+
+@both
+@pytest.mark.parametrize("value", NOT_TOKENS)
+def test_tokens(dialect: Dialect, value: Any) -> None:
+    refusal = refuse(dialect, request("auth", params=value))
+    assert (refusal.code, refusal.request_id) == (ErrorCode.INVALID_REQUEST, 7)
+    assert refuse(dialect, {"method": "auth", "id": 7}).code == ErrorCode.INVALID_REQUEST
+
+
+def test_a_token_is_in_no_text() -> None:
+    assert "a.b.c" not in f"{Authenticate(7, 'a.b.c')!r} {Authenticate(7, 'a.b.c')}"
 
 
 @both
@@ -313,6 +340,26 @@ EXAMPLES: list[tuple[Callable[[Protocol], bytes | None], str]] = [
     (
         lambda p: p.gap("fills", Gap("epoch", 101, None), "e1", TS),
         '{"event":"gap","ch":"fills","ts":1740000000000,"data":{"reason":"epoch","fromSeq":101,"toSeq":null,"epoch":"e1"}}',
+    ),
+    (
+        lambda p: p.covered("orders", item(), "orders@btc_tl"),
+        '{"ch":"orders","ts":1740000000000,"seq":77210,"type":"covered","data":{"channel":"orders@btc_tl"}}',
+    ),
+    (
+        lambda p: p.authenticated(Authenticate(4, "a.b.c"), Identity("u1", "mm", expires_at=1740000600.5), TS),
+        '{"id":4,"code":0,"msg":"ok","data":{"userId":"u1","tier":"mm","expiresAt":1740000600500}}',
+    ),
+    (
+        lambda p: p.authenticated(Authenticate(4, "a.b.c"), ANONYMOUS, TS),
+        '{"id":4,"code":0,"msg":"ok","data":{"userId":null,"tier":"anonymous","expiresAt":null}}',
+    ),
+    (
+        lambda p: p.token_expiring(1740000060000, TS),
+        '{"event":"token_expiring","ts":1740000000000,"expiresAt":1740000060000}',
+    ),
+    (
+        lambda p: p.revoked(AUTH, TS),
+        '{"event":"unsubscribed","ch":"orders@btc_tl","ts":1740000000000,"data":{"code":40100,"msg":"auth required"}}',
     ),
     (
         lambda p: p.disconnecting(4029, "rate limit exceeded", 5000, TS),

@@ -55,14 +55,23 @@ class Client(abc.ABC):
             change(self.follower)
             self._changed.notify_all()
 
+    def count(self, *names: str) -> None:
+        self.note(lambda follower: follower.counts.update(names))
+
+    def fail(self, text: str) -> None:
+        self.note(lambda follower: follower.fail(text))
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """What came of the channels, as a frame or an envelope."""
+        self.note(lambda follower: follower.take(message))
+
     def _run(self) -> None:
         while not self.is_stopped.is_set():
-            self.note(lambda follower: follower.counts.update(connections=1))
+            self.count("connections")
             try:
                 self.connect_once()
             except Exception as error:  # a client that dies would be a client that finds nothing
-                failure = f"{type(error).__name__}: {error}"
-                self.note(lambda follower: follower.fail(failure))
+                self.fail(f"{type(error).__name__}: {error}")
             self.is_stopped.wait(self.random.uniform(0.05, 0.3))
 
     def ask(self, channel: str, seq: int) -> dict[str, Any]:

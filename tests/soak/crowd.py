@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -127,7 +126,12 @@ class Crowd:
     def add_python(self, name: str, kind: str, channels: Sequence[str], headers: Mapping[str, str]) -> None:
         """``kind``: as `tests.soak.process` has it."""
         options = {"kind": kind, "address": self.address, "channels": channels, "headers": headers}
-        command = [sys.executable, "-m", "tests.soak.process", json.dumps({**options, "seed": len(self.members)})]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.soak.process",
+            json.dumps({**options, "seed": len(self.members)}),
+        ]
         self._add_process(name, command, channels, headers)
 
     def add_node(self, name: str, kind: str, channels: Sequence[str], headers: Mapping[str, str]) -> None:
@@ -168,7 +172,7 @@ def served_pages() -> Iterator[str]:
     class Handler(SimpleHTTPRequestHandler):
         extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}  # noqa: RUF012
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             """Nobody reads it."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(WEB))) as server:
@@ -184,7 +188,9 @@ def running_proxy(target: tuple[str, int], *, seed: int, lifetime: float) -> Ite
     """The bad network in front of ``target``, in a process of its own."""
     arguments = [f"{target[0]}:{target[1]}", "--seed", str(seed), "--lifetime", str(lifetime)]
     command = [sys.executable, "-m", "tests.soak.proxy", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield ProxyProcess(process)
         finally:

@@ -94,7 +94,7 @@ class Follower:
     def take(self, message: Mapping[str, Any]) -> None:
         """Takes a `/v2` frame or an envelope. What belongs to no channel is passed over."""
         channel = message.get("ch") or message.get("channel")
-        event, data = message.get("event"), message.get("data")
+        event, data = message.get("event"), message.get("data", {})
         if event in ("slow_consumer", "error"):
             self.counts[event] += 1
             if event == "error":

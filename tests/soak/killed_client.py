@@ -76,4 +76,3 @@ def live(address: str, channel: str, path: str, questions: Connection) -> None:
         book = None if answer["state"] is None else comparable("book", answer["state"])
         counts, failures = dict(keeper.follower.counts), list(keeper.follower.failures)
         questions.send({"seq": answer["seq"], "book": book, "counts": counts, "failures": failures})
-

@@ -1,6 +1,6 @@
 """A Python client of the soak as a process: commands are JSON lines on stdin, answers on stdout.
 
-    python -m tests.soak.process '{"kind": "v2", "address": "127.0.0.1:8080", "channels": [...]}'
+python -m tests.soak.process '{"kind": "v2", "address": "127.0.0.1:8080", "channels": [...]}'
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ import trio
 from tests.soak.weather import Climate, Weather
 
 #: What the proxy takes ahead of a slow client: little, so that the hub feels that client's slowness.
-RECEIVE_BUFFER = 16 * 1024
-PIECE = 16 * 1024
+RECEIVE_BUFFER = 64 * 1024
+PIECE = 64 * 1024
 #: How long a doomed connection may wait for a piece to be torn in, in seconds.
 LAST_PIECE = 1.0
 

@@ -80,13 +80,11 @@ class Comparer:
 
     @property
     def channels(self) -> list[str]:
-        """Those with a state that the client keeps: fills have none, and what is covered elsewhere is not whole."""
-        is_covered = any(name.startswith("orders@") for name in self.member.channels)
-        return [
-            name
-            for name in self.member.channels
-            if kind_of(name) != "none" and not (name == "orders" and is_covered)
-        ]
+        """All but those whose events come on another channel, where there is no telling what they come to."""
+        covered = {
+            name.partition("@")[0] for name in self.member.channels if name.startswith(("orders@", "fills@"))
+        }
+        return [name for name in self.member.channels if name not in covered]
 
     @property
     def missing(self) -> list[str]:
@@ -104,9 +102,7 @@ class Comparer:
                         self.failures.append(f"{channel}: {type(error).__name__}: {error}")
 
     def _compare(self, http: httpx.Client, channel: str) -> None:
-        response = http.get(f"/snapshot/{channel}")
-        assert response.status_code == 200, f"{channel}: {response.status_code} {response.text}"
-        truth = response.json()
+        truth = fetch_truth(http, channel)
         answer = self.member.follower.ask(channel, truth["seq"])
         if answer["state"] is None:  # not there yet, or it was told that it lost this one
             return
@@ -122,11 +118,29 @@ class Comparer:
             self.equal[channel] += 1
 
 
+def fetch_truth(http: httpx.Client, channel: str) -> Any:
+    """``{"seq", "epoch", "data"}``: the hub's state of a channel, or where it has none, its newest event."""
+
+    def get(path: str) -> Any:
+        response = http.get(path)
+        assert response.status_code == 200, f"{path}: {response.status_code} {response.text}"
+        return response.json()
+
+    if kind_of(channel) != "none":
+        return get(f"/snapshot/{channel}")
+    head = get(f"/history/{channel}?limit=1")["seq"]
+    page = get(f"/history/{channel}?limit=1&format=v2&after={head - 1}")
+    return {**page["events"][0], "epoch": page["epoch"]}
+
+
 def difference(theirs: Any, ours: Any) -> str:
     """In few words, where a client's state is another than the hub's."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         odd = {key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)}
-        parts = {key: f"client {theirs.get(key)!s:.300}, hub {ours.get(key)!s:.300}" for key in sorted(odd, key=str)[:4]}
+        parts = {
+            key: f"client {theirs.get(key)!s:.300}, hub {ours.get(key)!s:.300}"
+            for key in sorted(odd, key=str)[:4]
+        }
         if odd & {"bids", "asks"}:
             return "; ".join(f"{side}: {difference(theirs[side], ours[side])}" for side in sorted(odd))
         return f"{len(odd)} differ: {parts}"
@@ -218,7 +232,10 @@ class Footprint:
         return httpx.get(self._hub.admin_url + path, timeout=30, trust_env=False).json()
 
     def __str__(self) -> str:
-        memory = [round(size / 2**20) for size in (self._memory[0], self._height(), max(self._memory), self._left_memory)]
+        memory = [
+            round(size / 2**20)
+            for size in (self._memory[0], self._height(), max(self._memory), self._left_memory)
+        ]
         return (
             f"hub: {self.rate:.0f} events/s; descriptors {self._descriptors} before, up to {self._most_descriptors}, "
             f"{self._left_descriptors} after; memory {memory[0]} MB at first, {memory[1]} in the first half, "
@@ -226,7 +243,17 @@ class Footprint:
         )
 
 
-_COLUMNS = ("events", "snapshots", "connections", "resumes", "unrecovered", "drops", "dropped", "gaps", "slow_consumer")
+_COLUMNS = (
+    "events",
+    "snapshots",
+    "connections",
+    "resumes",
+    "unrecovered",
+    "drops",
+    "dropped",
+    "gaps",
+    "slow_consumer",
+)
 
 
 def table(results: Sequence[Result], proxy: Mapping[str, int], seconds: float) -> str:
@@ -245,7 +272,9 @@ def table(results: Sequence[Result], proxy: Mapping[str, int], seconds: float) -
     others = Counter[str]()
     for result in results:
         others.update({name: count for name, count in result.report.counts.items() if name not in _COLUMNS})
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    ]
     network = ", ".join(f"{what} {count}" for what, count in sorted(proxy.items()))
     rest = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
     return "\n".join(["", *lines, f"clients: {rest}", f"network, {seconds:.0f} s: {network}", ""])

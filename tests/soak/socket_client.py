@@ -11,7 +11,6 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.soak.client import Client
-from tests.soak.follower import Follower
 
 OPEN_TIMEOUT = 15.0
 
@@ -36,12 +35,11 @@ class SocketClient(Client):
                 self._connection = connection
                 self._follow(connection)
         except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd is not None else 1006
-            self.note(lambda follower: follower.counts.update([f"closed {code}"]))
+            self.count(f"closed {closed.rcvd.code if closed.rcvd is not None else 1006}")
         except InvalidStatus:
             raise
         except (OSError, EOFError, WebSocketException):
-            self.note(lambda follower: follower.counts.update(["broken handshakes"]))
+            self.count("broken handshakes")
         finally:
             self._connection = None
 
@@ -53,10 +51,9 @@ class SocketClient(Client):
         while not self.is_stopped.is_set():
             message = self._receive(connection)
             if message.get("event") == "disconnecting":
-                code = message.get("code") or message["data"]["code"]
-                self.note(lambda follower: follower.counts.update([f"told {code}"]))
+                self.count(f"told {message.get('code') or message['data']['code']}")
             else:
-                self.note(lambda follower: follower.take(message))
+                self.take(message)
 
     def _subscribe_v2(self, connection: ClientConnection) -> None:
         greeting = self._receive(connection)
@@ -78,10 +75,7 @@ class SocketClient(Client):
         self._subscribed(answer["data"])
 
     def _subscribed(self, data: Any) -> None:
-        def take(follower: Follower) -> None:
-            follower.subscribed(data["positions"], data.get("errors", ()))
-
-        self.note(take)
+        self.note(lambda follower: follower.subscribed(data["positions"], data.get("errors", ())))
 
     def _send(self, connection: ClientConnection, value: Any) -> None:
         connection.send(cbor2.dumps(value) if self.options.kind == "cbor" else json.dumps(value))

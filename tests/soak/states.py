@@ -18,7 +18,8 @@ CLOSED = frozenset({"filled", "cancelled", "expired", "rejected"})
 
 
 def kind_of(channel: str) -> str:
-    """``book``, ``trades``, ``orders``, ``balances``, ``none``, or ``last``: each event is the state."""
+    """``book``, ``trades``, ``orders``, ``balances``; ``last``: each event is the state; ``none``: there is none, so
+    an event stands for itself."""
     name = channel.partition("@")[0]
     return {
         "orderbook": "book",
@@ -109,8 +110,6 @@ class History:
 
     def add(self, seq: int, what: str, data: Any) -> None:
         """``what``: "snapshot", "event", or "lost", after which the state is unknown."""
-        if self.kind == "none":
-            return
         self._frames.append((seq, what, data))
         if len(self._frames) > HISTORY:
             self._shift()

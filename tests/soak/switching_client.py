@@ -12,7 +12,6 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from tests.soak.client import Client, Options
-from tests.soak.follower import Follower
 
 TIMEOUT = 15.0
 TRANSPORTS = ("sse", "poll", "live")
@@ -34,13 +33,13 @@ class SwitchingClient(Client):
         knows_all = all(progress.seq is not None for progress in self.follower.channels.values())
         transport = self.random.choice(TRANSPORTS) if knows_all else "sse"
         count = int(self.random.expovariate(1 / 500)) + 1
-        self.note(lambda follower: follower.counts.update([f"over {transport}"]))
+        self.count(f"over {transport}")
         try:
             getattr(self, f"_over_{transport}")(count)
         except InvalidStatus:
             raise
         except (OSError, EOFError, httpx.TransportError, WebSocketException):
-            self.note(lambda follower: follower.counts.update(["cuts"]))
+            self.count("cuts")
 
     def _fields(self) -> dict[str, Any]:
         """From where to go on: the cursor where it is the newest, else what was counted."""
@@ -55,16 +54,13 @@ class SwitchingClient(Client):
 
     def _take(self, message: dict[str, Any]) -> None:
         """An envelope of any transport."""
-
-        def take(follower: Follower) -> None:
-            if message["event"] == "subscribed":
-                follower.subscribed(message["data"]["positions"], message["data"]["errors"])
-            elif message["event"] == "disconnecting":
-                follower.counts.update([f"told {message['data']['code']}"])
-            else:
-                follower.take(message)
-
-        self.note(take)
+        data = message["data"]
+        if message["event"] == "subscribed":
+            self.note(lambda follower: follower.subscribed(data["positions"], data["errors"]))
+        elif message["event"] == "disconnecting":
+            self.count(f"told {data['code']}")
+        else:
+            self.take(message)
 
     def _over_sse(self, count: int) -> None:
         with connect_sse(self._http, "GET", "/sse", params=self._query()) as source:
@@ -94,9 +90,15 @@ class SwitchingClient(Client):
     def _over_live(self, count: int) -> None:
         address, headers = self.options.address, self.options.headers
         with connect(
-            f"ws://{address}/live", additional_headers=headers, open_timeout=TIMEOUT, proxy=None, max_size=None
+            f"ws://{address}/live",
+            additional_headers=headers,
+            open_timeout=TIMEOUT,
+            proxy=None,
+            max_size=None,
         ) as connection:
-            connection.send(json.dumps({"type": "subscribe", "channels": self.options.channels, **self._fields()}))
+            connection.send(
+                json.dumps({"type": "subscribe", "channels": self.options.channels, **self._fields()})
+            )
             while count > 0 and not self.is_stopped.is_set():
                 message = json.loads(connection.recv(TIMEOUT))
                 self._take(message)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from tests import needs
-from tests.soak.cases import BOOK, FILLS, ORDERS, TICKER, TRADES, CASES, Case
+from tests.soak.cases import BOOK, CASES, FILLS, ORDERS, TICKER, TRADES, Case
 from tests.soak.follower import Follower
 from tests.soak.states import comparable, kind_of
 
@@ -20,8 +20,16 @@ WEB = Path(__file__).parents[1] / "web"
 
 
 def channels_of(case: Case) -> list[str]:
-    named = {name for step in case.steps for name in (*step.get("positions", {}), step.get("ch"), step.get("channel"))}
-    return [name for name in CHANNELS if name in named and not (name == TICKER and case.name == "an event of nobody's")]
+    named = {
+        name
+        for step in case.steps
+        for name in (*step.get("positions", {}), step.get("ch"), step.get("channel"))
+    }
+    return [
+        name
+        for name in CHANNELS
+        if name in named and not (name == TICKER and case.name == "an event of nobody's")
+    ]
 
 
 def outcome(case: Case) -> tuple[int, list[Any]]:
@@ -62,7 +70,10 @@ def test_javascript() -> None:
         check=True,
         timeout=60,
     )
-    outcomes = [(case.name, found["failures"], found["asked"]) for case, found in zip(CASES, json.loads(answer.stdout), strict=True)]
+    outcomes = [
+        (case.name, found["failures"], found["asked"])
+        for case, found in zip(CASES, json.loads(answer.stdout), strict=True)
+    ]
     assert outcomes == [(case.name, case.failures, case.asked) for case in CASES]
 
 
@@ -71,4 +82,8 @@ def test_books_are_equal_whatever_their_order_and_zeros() -> None:
     other = {"bids": {"9": "2.00", "10.0": "1"}, "asks": {}}
     assert comparable("book", one) == comparable("book", other)
     assert comparable("book", one) != comparable("book", {**one, "asks": [["11", "1"]]})
-    assert [kind_of(name) for name in ("orderbook@a_b", "orderbook.5@a_b", "orders@a_b")] == ["book", "last", "orders"]
+    assert [kind_of(name) for name in ("orderbook@a_b", "orderbook.5@a_b", "orders@a_b")] == [
+        "book",
+        "last",
+        "orders",
+    ]

@@ -86,6 +86,7 @@ def prepare(number: int, http: httpx.Client, journal: Journal, path: Path) -> No
 
 def check_book(http: httpx.Client, life: Life) -> Counter[str]:
     """Compares at the hub's own snapshot; tries again where the client was told that it lost just that one."""
+    answer: Any = None
     for _ in range(20):
         truth = snapshot(http)
         answer = life.ask(truth["seq"])
@@ -101,7 +102,10 @@ def test_its_book_is_the_hubs_each_time(tmp_path: Path) -> None:
     path = tmp_path / "book.json"
     journal, choose, counts = Journal(path), random.Random(1), Counter[str]()
     _processes.set_forkserver_preload([killed_client.__name__])
-    with running_hub(CONFIG, *SETTINGS) as hub, httpx.Client(base_url=hub.public_url, trust_env=False) as http:
+    with (
+        running_hub(CONFIG, *SETTINGS) as hub,
+        httpx.Client(base_url=hub.public_url, trust_env=False) as http,
+    ):
         for number in range(TIMES):
             prepare(number, http, journal, path)
             if choose.random() < 0.2:
@@ -109,6 +113,10 @@ def test_its_book_is_the_hubs_each_time(tmp_path: Path) -> None:
                     pass
             with one_life(hub, path) as life:
                 counts += check_book(http, life)
-                life.ask(snapshot(http)["seq"] + choose.randrange(20))  # so that it dies in the middle of something
+                life.ask(
+                    snapshot(http)["seq"] + choose.randrange(20)
+                )  # so that it dies in the middle of something
     assert counts["resumes"] > TIMES // 2, counts
-    assert counts["gap evicted"] and counts["gap epoch"] >= TIMES // 10 and counts["snapshots"] >= TIMES // 5, counts
+    assert (
+        counts["gap evicted"] and counts["gap epoch"] >= TIMES // 10 and counts["snapshots"] >= TIMES // 5
+    ), counts

@@ -47,7 +47,11 @@ def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 fill(crowd, people)
                 results = follow(hub, crowd, SECONDS, footprint)
                 network = proxy.stop()
-            failures = [failure for result in results for failure in result.failures()] + footprint.failures()
+            failures = (
+                [failure for result in results for failure in result.failures()]
+                + footprint.failures()
+                + hub.take_errors()[:3]
+            )
             with capsys.disabled():
                 print(table(results, network, SECONDS), footprint, sep="\n")
             assert not failures, "\n".join(failures)

@@ -64,7 +64,7 @@ class User:
         payload = msgspec.json.decode(draft.data)
         items = payload if isinstance(payload, list) else [payload]
         assert all(list(item) == FIELDS[draft.channel].split() for item in items)
-        assert draft.event == ("snapshot" if draft.kind == "snapshot" else None)
+        assert draft.event is None
         if draft.channel == "orders" and draft.kind is None:
             self.read_order(payload, draft.ts)
         elif draft.channel == "fills":

@@ -69,7 +69,6 @@ export class History {
 
   /** `what`: "snapshot", "event", or "lost", after which the state is unknown. */
   add(seq, what, data) {
-    if (this.kind === "none") return;
     this.frames.push({ seq, what, data });
     if (this.frames.length > 2 * HISTORY) {
       for (const frame of this.frames.splice(0, HISTORY)) {

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.hub_process import ROOT, HubProcess, running_hub, start_hub
-from tests.web.browser import Browser, Page, running_browser
+from tests.hub_process import HubProcess, running_hub, start_hub
+from tests.web.browser import Browser, Page
+from tests.web.steps import TRANSPORTS, numbered, publish, row, switch, wait_connected, wait_followed
 
 pytestmark = pytest.mark.needs("node", "node packages", "chromium")
 
-TRANSPORTS = ("websocket", "sse", "poll")
 #: Two namespaces, one that greets with the last value and one that does not.
 NAMESPACES = (
     'namespaces.state.pattern="state:*"',
@@ -31,12 +30,6 @@ NAMESPACES = (
 TAP = "window.taken = []; live.listen(({channel, seq, event, data}) => taken.push([channel, seq, event, data.n]))"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def hub() -> Iterator[HubProcess]:
     with running_hub(None, *NAMESPACES) as hub:
@@ -48,40 +41,6 @@ def modules(browser: Browser, market: HubProcess) -> Iterator[Page]:
     """A page whose modules can be had one by one."""
     with browser.open(market.public_url) as page:
         yield page
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[HubProcess]:
-    with running_hub(ROOT / "conf" / "demo.toml", "server.drain_window=0") as hub:
-        yield hub
-
-
-def publish(hub: HubProcess, *items: dict[str, Any]) -> None:
-    body = "\n".join(map(json.dumps, items))
-    headers = {"content-type": "application/x-ndjson"}
-    with httpx.Client(trust_env=False, timeout=60.0) as client:
-        answer = client.post(f"{hub.admin_url}/publish", content=body, headers=headers)
-    assert answer.status_code == 200, answer.text
-
-
-def numbered(channels: list[str], numbers: range) -> list[dict[str, Any]]:
-    return [{"channel": channel, "data": {"n": n}} for n in numbers for channel in channels]
-
-
-def switch(page: Page, transport: str) -> None:
-    page.click(f"#transports label:has([value={transport}])")
-
-
-def wait_connected(page: Page, using: str) -> None:
-    page.wait_for(f"document.querySelector('#status[data-state=connected][data-using={using}]') !== null")
-
-
-def wait_followed(page: Page, channels: list[str]) -> None:
-    page.wait_for(f"{json.dumps(channels)}.every((name) => live.watched.has(name) && live.position(name))")
-
-
-def row(channel: str) -> str:
-    return f"[data-channel='{channel}']"
 
 
 # --- what it shows -----------------------------------------------------------------------------------------
@@ -324,6 +283,8 @@ def test_transport_that_does_not_get_through_is_left(browser: Browser, hub: HubP
             ],
             {"events": 2, "restarts": 1},
         ),
+        ([("e", 4), ("covered", 5, {"channel": "b"}), ("e", 6)], {"events": 2}),
+        ([("covered", 5, {"channel": "b"}), ("covered", 5, {"channel": "b"})], {"lost": 1, "repeated": 1}),
         (
             [("backpressure_drop", 8, {"fromSeq": 4, "toSeq": 8, "dropped": 5}), ("snapshot", 8), ("e", 9)],
             {"events": 2, "dropped": 5},

@@ -94,11 +94,12 @@ class Bench:
 
     def ask(self, *frames: Mapping[str, Any], headers: tuple[str, ...] = ()) -> Any:
         """Sends frames over one `/v2`; the answer to the last."""
+        answer = None
         with websocket(self.hub.address, "/v2", *headers) as peer:
             for value in frames:
                 peer.send_json(value)
                 answer = peer.read_json()
-            return answer
+        return answer
 
     def get(self, target: str, headers: tuple[str, ...] = (), method: str = "GET") -> tuple[int, Any]:
         with RawPeer(self.hub.address) as peer:
@@ -126,6 +127,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         text = CONFIG.replace("{public_key}", str(public_key))
         config.write_text(text.replace("{silent_port}", str(silent.getsockname()[1])))
         with running_hub(config) as hub:
+            hub.expected_errors.add("snapshot failed")
             yield Bench(hub, issuer, config)
 
 
@@ -223,6 +225,8 @@ REFUSALS = [
     Refusal(40102, "another user's token", another_users_token),
     Refusal(50000, "a back end that does not answer", lambda b: b.ask(subscribe("silent:1")),
             lambda b: b.get("/snapshot/silent:1"), 500),
+    Refusal(50000, "the same, on a stream", lambda b: b.ask(subscribe("silent:2")),
+            lambda b: b.get("/sse?channels=silent:2"), 500),
     Refusal(50001, "no room for another channel", no_room, no_room_over_http, 503),
 ]  # fmt: skip
 

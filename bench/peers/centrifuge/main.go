@@ -26,6 +26,9 @@ const (
 	queueBytes   = 64 << 20
 	writeTimeout = 30 * time.Second
 	bodyLimit    = 1 << 20
+	// Compression as the hub does it: a message once for all subscribers, unless it is short.
+	compressionMinSize = 128
+	compressionCache   = 16 << 20
 )
 
 var subscribeOptions = centrifuge.SubscribeOptions{EnableRecovery: true}
@@ -102,6 +105,8 @@ func publish(node *centrifuge.Node) http.HandlerFunc {
 
 var frameMessages = flag.Int("frame-messages", 0, "most messages in a frame; 0: the library's default (16), -1: no limit")
 
+var compressionLevel = flag.Int("compression-level", 0, "permessage-deflate with this effort; 0: none")
+
 func main() {
 	bind := flag.String("bind", "127.0.0.1:0", "host:port to listen on")
 	flag.Parse()
@@ -118,6 +123,8 @@ func main() {
 	quiet := centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}
 	http.Handle("/ws", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
 		ReadBufferSize: 512, UseWriteBufferPool: true, WriteTimeout: writeTimeout, PingPongConfig: quiet,
+		Compression: *compressionLevel > 0, CompressionLevel: *compressionLevel,
+		CompressionMinSize: compressionMinSize, CompressionPreparedMessageCacheSize: compressionCache,
 	}))
 	http.Handle("/sse", centrifuge.NewSSEHandler(node, centrifuge.SSEConfig{PingPongConfig: quiet}))
 	http.Handle("POST /publish", publish(node))

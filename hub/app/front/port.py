@@ -375,6 +375,7 @@ async def _refuse(stream: PeerStream, refused: Refused) -> None:
 
 def _refusing(refused: Refused) -> DirectHandler:
     async def refuse(exchange: Exchange) -> None:
+        await trio.lowlevel.checkpoint()
         raise refused
 
     return refuse

@@ -104,12 +104,11 @@ def _toml_section(path: str, kind: Any, value: Any, *, brief: bool = False) -> I
 
 
 def _toml_named_sections(path: str, kind: Any, value: Mapping[str, Any] | None) -> Iterator[str]:
-    """One section per name, explained at the first; without any, an example that is commented out."""
+    """An example that is commented out and explains each key; then a section for each name, brief."""
     inner = item_kind(kind)
-    if not value:
-        yield _comment_out("\n\n".join(_toml_section(f"{path}.NAME", inner, None)))
-    for index, (name, item) in enumerate((value or {}).items()):
-        yield from _toml_section(join_key(path, name), inner, item, brief=index > 0)
+    yield _comment_out("\n\n".join(_toml_section(f"{path}.NAME", inner, None)))
+    for name, item in (value or {}).items():
+        yield from _toml_section(join_key(path, name), inner, item, brief=True)
 
 
 def _toml_key(key: Key, value: Any, *, brief: bool) -> Iterator[str]:
@@ -234,7 +233,7 @@ def _rst_table(titles: list[str], widths: str, rows: Iterable[list[str]]) -> str
 
 
 def _escape(text: str) -> str:
-    """Plain text as reStructuredText: a star or a trailing underscore would be markup."""
-    for mark in ("\\", "*", "`", "_", "|"):
+    """Plain text as reStructuredText: a star or a trailing underscore would be markup, a@b a mail address."""
+    for mark in ("\\", "*", "`", "_", "|", "@"):
         text = text.replace(mark, f"\\{mark}")
     return text

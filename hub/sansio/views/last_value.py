@@ -32,7 +32,7 @@ class NoState(View):
     def is_known(self) -> bool:
         return False
 
-    def parse(self, data: bytes, kind: str | None) -> bytes:
+    def parse(self, data: bytes, kind: str | None) -> Any:
         if self._read is not None:
             self._read(data)
         return data
@@ -48,7 +48,8 @@ class NoState(View):
 
 
 class LastValue(NoState):
-    """The newest publication, whole, whatever its kind: ``render`` gives the very bytes that were published."""
+    """The newest publication, whole: ``render`` gives the very bytes that were published. One that calls itself a
+    delta is no state, and after it there is none."""
 
     __slots__ = ("_data",)
 
@@ -60,14 +61,21 @@ class LastValue(NoState):
     def is_known(self) -> bool:
         return self._data is not None
 
+    def parse(self, data: bytes, kind: str | None) -> Any:
+        return super().parse(data, kind), kind != "delta"
+
     def fold(self, parsed: Any) -> None:
-        self._data = parsed
+        data, is_state = parsed
+        self._data = data if is_state else None
+
+    def is_final(self, parsed: Any) -> bool:
+        return super().is_final(parsed[0])
 
     def render(self) -> bytes | None:
         return self._data
 
     def seed(self, data: bytes) -> None:
-        data = self.parse(check_payload(data), None)
+        data = super().parse(check_payload(data), None)
         if self._data is None:
             self._data = data
 

@@ -44,7 +44,9 @@ class BookFeeds:
     def publish_opening(self, now_ms: int) -> Iterator[Draft]:
         """The whole book, and the best quote."""
         book = _Book(self._whole(self._engine.bids), self._whole(self._engine.asks))
-        yield Draft(self._channel, _encode(book), now_ms, "snapshot", "snapshot", self._engine.update_id)
+        yield Draft(
+            self._channel, _encode(book), now_ms, kind="snapshot", last_update_id=self._engine.update_id
+        )
         yield from self._publish_best(now_ms)
 
     def publish_changes(self, changes: Iterable[LevelChange], now_ms: int) -> Iterator[Draft]:

@@ -117,8 +117,8 @@ def publish_opening(accounts: Accounts, now_ms: int) -> Iterator[Draft]:
     """The state that each user begins with: all balances, and no order."""
     for user, assets in accounts.take_changed():
         balances = _balances(accounts, user, assets)
-        yield Draft("balances", balances, now_ms, "snapshot", "snapshot", user=user)
-        yield Draft("orders", b"[]", now_ms, "snapshot", "snapshot", user=user)
+        yield Draft("balances", balances, now_ms, kind="snapshot", user=user)
+        yield Draft("orders", b"[]", now_ms, kind="snapshot", user=user)
 
 
 def _balances(accounts: Accounts, user: str, assets: Iterable[str]) -> bytes:

@@ -18,10 +18,12 @@ def test_the_newest_is_the_state_byte_for_byte() -> None:
     assert not LastValue().is_known
     view = LastValue()
     assert view.render() is None
-    for kind in (None, "delta", "snapshot"):
+    for kind in (None, "snapshot"):
         data = b'{"a": "%b"}' % str(kind).encode()
         publish(view, data, kind)
         assert view.is_known and view.render() is data
+    publish(view, b"{}", "delta")
+    assert not view.is_known, "a change is no state"
     assert view.size == 0
 
 

@@ -1,0 +1,65 @@
+"""``/channels``: what there is, for who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.hub_process import ROOT, HubProcess, running_hub
+
+GATEWAY = 'auth.gateway_networks=["127.0.0.1/32"]'
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubProcess]:
+    settings = (GATEWAY, "sources.demo.rate=0", "server.drain_window=0")
+    with running_hub(ROOT / "conf" / "demo.toml", *settings) as hub:
+        yield hub
+
+
+def listing(hub: HubProcess, **headers: str) -> dict[str, Any]:
+    answer = httpx.get(f"{hub.public_url}/channels", headers=headers, trust_env=False)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_public_channels_and_what_is_derived_from_them(hub: HubProcess) -> None:
+    found = listing(hub)
+    rows = {row["channel"]: row for row in found["channels"]}
+    assert (found["user"], found["total"]) == (None, len(rows))
+    assert [*rows] == sorted(rows)
+    kinds = {name.partition("@")[0]: row["snapshot"] for name, row in rows.items()}
+    assert kinds == {
+        "bbo": "last",
+        "copilot:demo": "none",
+        "job:backtest_demo": "last",
+        "kline.1m": "last",
+        "kline.5m": "last",
+        "kline.1h": "last",
+        "orderbook": "book",
+        "orderbook.5": "top",
+        "orderbook.10": "top",
+        "orderbook.20": "top",
+        "ticker": "last",
+        "trades": "trades",
+    }
+    assert not any(row["private"] for row in rows.values())
+    assert all(row["seq"] > 0 and row["epoch"] for row in rows.values())
+
+
+def test_own_channels_without_their_parts(hub: HubProcess) -> None:
+    public = {row["channel"] for row in listing(hub)["channels"]}
+    found = listing(hub, **{"x-user-id": "demo-alice"})
+    assert found["user"] == "demo-alice"
+    own = {row["channel"] for row in found["channels"] if row["private"]}
+    assert own == {"orders", "balances"}  # there were no fills yet
+    assert {row["channel"] for row in found["channels"]} == public | own
+
+
+def test_nobody_sees_the_channels_of_others(hub: HubProcess) -> None:
+    assert not [row for row in listing(hub, **{"x-user-id": "somebody"})["channels"] if row["private"]]
