@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format coverage bench bench-peers env lock clean distclean python
+.PHONY: help run test soak lint format coverage bench bench-peers env lock clean distclean python
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' Makefile | expand -t 22
@@ -19,6 +19,9 @@ run: python  ## a simulated market on http://127.0.0.1:8080, operators' port on 
 
 test: env  ## linters and all tests; gets from the system's packages what they need
 	@exec .ci/test $(ARGS)
+
+soak: env  ## ten minutes of clients of every kind behind a bad network; SOAK_SECONDS=60 for less, SOAK_SEED=2
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} exec $(BIN)/pytest -q -o faulthandler_timeout=0 tests/soak/test_soak.py $(ARGS)
 
 lint: env  ## linters and types alone
 	@exec .ci/lint

@@ -58,6 +58,8 @@ class BrokerLimits:
     registry: RegistryLimits = attrs.field(factory=RegistryLimits)
 
 
+#: When one whose credentials cannot be checked now may try again.
+UNAVAILABLE_RETRY_MS = 5_000
 #: The tier whose users are counted one by one.
 MARKET_MAKER = "mm"
 #: When a client that has too many connections may try again.
@@ -217,6 +219,8 @@ class Broker:
         """Why a client that has just come cannot stay."""
         if self.draining.is_set():
             return self._going_away(0.0)
+        if refusal is not None and refusal.code == ErrorCode.UNAVAILABLE:  # not the token's fault
+            return Farewell(CloseCode.INTERNAL, refusal.msg, UNAVAILABLE_RETRY_MS)
         if refusal is not None:
             return Farewell(CloseCode.UNAUTHENTICATED, refusal.msg)
         try:
@@ -265,7 +269,10 @@ class Broker:
 
     @asynccontextmanager
     async def waiting_for_news(self, channels: tuple[str, ...], identity: Identity) -> AsyncIterator[News]:
-        """Hears of anything new in ``channels``, and of a drain, for as long as the block runs."""
+        """Hears of anything new in ``channels``, and of a drain, for as long as the block runs.
+        A waiting poll of a user counts as a connection. Raises RequestRefused (40004)."""
+        self.check_user_connections(identity)
+        self.usage.count_connection(identity.user, 1)
         news = News()
         self.polls.add(news)
         if self.draining.is_set():
@@ -275,6 +282,7 @@ class Broker:
                 news.listen_to(self.open(name, identity))
             yield news
         finally:
+            self.usage.count_connection(identity.user, -1)
             self.polls.discard(news)
             news.ignore()
             for channel in news.channels:

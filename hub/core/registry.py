@@ -16,7 +16,6 @@ from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.identity import Identity
 from hub.sansio.names import Match, Namespaces
 
-
 #: Channels that are looked at in one go: about a millisecond.
 SWEEP_STRIDE = 512
 
@@ -71,7 +70,11 @@ class Registry:
 
     def parts_of(self, whole: Channel) -> list[Channel]:
         """Those of the same owner's channels that are parts of ``whole``."""
-        return [part for part in self._of_user.get(whole.user or "", ()) if part.whole == whole.name]
+        return [part for part in self.channels_of(whole.user) if part.whole == whole.name]
+
+    def channels_of(self, user: str | None) -> list[Channel]:
+        """The channels that ``user`` owns."""
+        return list(self._of_user.get(user or "", ()))
 
     def check(self, name: str, identity: Identity) -> Match:
         """Raises RequestRefused where ``identity`` may not have the channel, or there is none."""

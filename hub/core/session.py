@@ -4,6 +4,7 @@ writes goes through its Writer."""
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -305,17 +306,24 @@ class Session:
                 self.unsubscribe([name])
                 self.writer.say(self.protocol.revoked(refusal, self.broker.now_ms()))
 
-    def _watch_expiry(self) -> None:
-        """Warns the client before its credentials expire, and sends it away some time after."""
-        rules, expires_at = self.broker.limits.expiry, self.identity.expires_at
-        if expires_at is None or not rules.closes:
-            return
-        left = expires_at - self.broker.now_ms() / 1000
-        if left < -rules.grace:
-            self.disconnect(Farewell(CloseCode.UNAUTHENTICATED, "token expired"))
-        elif left < rules.warning and not self._is_expiry_told:
+    def _has_expired(self) -> bool:
+        """Whether its credentials ended so long ago that it must go."""
+        rules = self.broker.limits.expiry
+        return rules.closes and self._seconds_left < -rules.grace
+
+    def _warn_of_expiry(self) -> None:
+        rules = self.broker.limits.expiry
+        if rules.closes and self._seconds_left < rules.warning and not self._is_expiry_told:
+            assert self.identity.expires_at is not None
             self._is_expiry_told = True
-            self.writer.say(self.protocol.token_expiring(int(expires_at * 1000), self.broker.now_ms()))
+            expires_at_ms = int(self.identity.expires_at * 1000)
+            self.writer.say(self.protocol.token_expiring(expires_at_ms, self.broker.now_ms()))
+
+    @property
+    def _seconds_left(self) -> float:
+        """Until its credentials expire."""
+        expires_at = self.identity.expires_at
+        return math.inf if expires_at is None else expires_at - self.broker.now_ms() / 1000
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -336,8 +344,10 @@ class Session:
             and (now - self.link.last_heard > limits.idle_timeout)
         ):
             self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
+        elif self._has_expired():
+            self.disconnect(Farewell(CloseCode.UNAUTHENTICATED, "token expired"))
         elif not self.writer.outbox:  # else it has not taken the last one yet
-            self._watch_expiry()
+            self._warn_of_expiry()
             self._keep_alive(now)
             self._beat(now)
             self.writer.flush()

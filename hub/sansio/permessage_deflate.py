@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -45,6 +46,7 @@ class Agreement:
     keeps_context: bool
 
 
+@lru_cache(maxsize=64)  # clients of one kind all say the same
 def agree(header: str, *, window: int, keeps_context: bool) -> Agreement | None:
     """What follows from a client's ``Sec-WebSocket-Extensions``: its first offer that can be served, with a
     window of ``window`` bits at most. None: no compression. Raises ValueError where the header is malformed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.protocol import Protocol
+from hub.sansio.publication import Publication
 from tests.docs.transcripts import Mismatch
 
 _TS = 1740000000000
@@ -14,7 +15,7 @@ _TS = 1740000000000
 
 def make_frame(protocol: Protocol, documented: Mapping[str, Any]) -> bytes:
     """What ``protocol`` says where the documents show ``documented``; its numbers are not looked at."""
-    said = {**documented, **documented["data"]} if "v" in documented else documented
+    said = {**documented["data"], **documented} if "v" in documented else documented
     match documented["event"]:
         case "backpressure_drop":
             return protocol.dropped("trades@btc_tl", 101, 180, _TS)
@@ -22,6 +23,9 @@ def make_frame(protocol: Protocol, documented: Mapping[str, Any]) -> bytes:
             return protocol.slow_consumer(147, 10.0, _TS)
         case "disconnecting":
             return protocol.disconnecting(said["code"], said["msg"], said["retryAfterMs"], _TS)
+        case "covered":
+            publication = Publication(1, b"{}", ts=_TS, stored_at=0.0, event="fill")
+            return protocol.covered(said["channel"], publication, documented["data"]["channel"])
         case "token_expiring":
             return protocol.token_expiring(_TS, _TS)
         case "unsubscribed":

@@ -16,13 +16,13 @@ from tests.docs.programs import environment
 
 #: Where the examples keep the files that `[auth]` names.
 DOCUMENTED_FOLDER = "/etc/trio-hub/"
-#: User and tier of those who have an API key.
-_KEY_OWNERS = (("demo-alice", "retail"), ("demo-bob", "retail"), ("demo-mm", "mm"))
+#: User and tier of those who have an API key. Nothing happens to Carol but what an example does.
+_KEY_OWNERS = (("carol", "retail"), ("demo-alice", "retail"), ("demo-mm", "mm"))
 
 
 @attrs.frozen
 class People:
-    """The demo's users, an issuer of tokens for them, and their API keys in a file in ``folder``."""
+    """Some users, an issuer of tokens for them, and their API keys in a file in ``folder``."""
 
     folder: Path
     issuer: Issuer
@@ -37,14 +37,14 @@ class People:
 
     def bindings(self) -> dict[str, str]:
         """What stands for what. The tokens are made now, so that none has become too old."""
-        alice, token = "demo-alice", self.issuer.token
+        carol, token = "carol", self.issuer.token
         return {
-            f"{DOCUMENTED_FOLDER}": f"{self.folder}/",
-            "TOKEN-OF-DEMO-ALICE": token(alice),
-            "NEXT-TOKEN-OF-DEMO-ALICE": token(alice, expires_in=7200),
-            "ENDING-TOKEN-OF-DEMO-ALICE": token(alice, expires_in=50),
-            "EXPIRED-TOKEN-OF-DEMO-ALICE": token(alice, expires_in=-3600, iat=int(time.time()) - 7200),
-            "TOKEN-OF-DEMO-BOB": token("demo-bob"),
+            DOCUMENTED_FOLDER: f"{self.folder}/",
+            "TOKEN-OF-CAROL": token(carol),
+            "NEXT-TOKEN-OF-CAROL": token(carol, expires_in=7200),
+            "ENDING-TOKEN-OF-CAROL": token(carol, expires_in=50),
+            "EXPIRED-TOKEN-OF-CAROL": token(carol, expires_in=-3600, iat=int(time.time()) - 7200),
+            "TOKEN-OF-DAVE": token("dave"),
             **{f"hub_KEY-OF-{user.upper()}": key for user, key in self.keys.items()},
         }
 

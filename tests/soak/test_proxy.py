@@ -56,7 +56,8 @@ async def through(proxy: Proxy, nursery: trio.Nursery, data: bytes) -> bytes:
     stream = await trio.open_tcp_stream(*await nursery.start(proxy.serve))
     async with stream, trio.open_nursery() as sending:
         sending.start_soon(send, stream, data)
-        return await read_all(stream)
+        received = await read_all(stream)
+    return received
 
 
 async def test_bytes_come_whole_and_in_order(nursery: trio.Nursery) -> None:

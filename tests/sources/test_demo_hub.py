@@ -97,7 +97,7 @@ async def test_the_hub_takes_it_all_and_says_the_same(
     trades = [trade for payload in tap.payloads[None, "trades@btc_tl"] for trade in payload]
     assert state(broker, "trades@btc_tl") == trades[-50:]
     assert state(broker, "ticker@btc_tl") == tap.payloads[None, "ticker@btc_tl"][-1]
-    check_user(tap, Identity("demo-mm", "mm", frozenset(), None))
+    check_user(tap, Identity("demo-mm", "mm"))
 
 
 def check_user(tap: Tap, identity: Identity) -> None:

@@ -187,10 +187,7 @@ class Estate:
 
     def keep(self, secret: str) -> str:
         """Notes a secret that must not be seen anywhere; of a token also what is worth knowing of it."""
-        self.secrets.add(secret)
-        signature = secret.rpartition(".")[2]
-        if len(signature) >= 16:
-            self.secrets.add(signature)
+        self.secrets |= {part for part in (secret, secret.rpartition(".")[2]) if len(part) >= 16}
         return secret
 
     def name(self, namespace: str) -> str:

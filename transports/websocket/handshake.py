@@ -8,7 +8,7 @@ import hashlib
 import trio
 import trio.abc
 
-from hub.core.contracts import FastPath, Request
+from hub.core.contracts import Request
 from hub.sansio.permessage_deflate import Agreement
 from transports.websocket.link import DeflatingLink, FastLink, WebSocketLink
 from transports.websocket.settings import WebSocketSettings
@@ -32,17 +32,13 @@ async def accept(
 
     The link has tasks in ``nursery`` now and then, which end when ``stream`` does.
     """
-    with trio.move_on_after(_PATIENCE):
-        try:
-            await stream.send_all(_response(request, subprotocol, agreement))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return None
-        if agreement is not None and agreement.keeps_context:
-            return DeflatingLink(nursery, stream, settings, window=agreement.window)
-        # There is none where the stream is TLS.
-        kind = FastLink if isinstance(stream, FastPath) else WebSocketLink
-        return kind(nursery, stream, settings, may_be_deflated=agreement is not None)
-    return None
+    if not await _send(stream, _response(request, subprotocol, agreement)):
+        return None
+    if agreement is not None and agreement.keeps_context:
+        return DeflatingLink(nursery, stream, settings, window=agreement.window)
+    # There is no fast path where the stream is TLS.
+    kind = FastLink if hasattr(stream, "try_send") else WebSocketLink
+    return kind(nursery, stream, settings, may_be_deflated=agreement is not None)
 
 
 def _response(request: Request, subprotocol: str | None, agreement: Agreement | None) -> bytes:
@@ -61,6 +57,17 @@ def _response(request: Request, subprotocol: str | None, agreement: Agreement | 
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
+async def _send(stream: trio.abc.Stream, data: bytes) -> bool:
+    """Whether the peer was there to take it."""
+    with trio.move_on_after(_PATIENCE):
+        try:
+            await stream.send_all(data)
+            return True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+    return False
+
+
 async def refuse(stream: trio.abc.Stream, msg: str) -> None:
     """Answers a handshake that breaks the rules of its own headers."""
     body = b'{"code":40005,"msg":"%b"}' % msg.encode("ascii")
@@ -68,5 +75,4 @@ async def refuse(stream: trio.abc.Stream, msg: str) -> None:
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
-    with trio.move_on_after(_PATIENCE):
-        await stream.send_all(head.encode("ascii") + body)
+    await _send(stream, head.encode("ascii") + body)

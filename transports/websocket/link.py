@@ -60,7 +60,6 @@ class WebSocketLink:
         await self._send(data)
 
     async def receive(self) -> str | bytes:
-        await trio.lowlevel.checkpoint()
         while True:
             event = await self._next_event()
             if isinstance(event, PeerPing):
@@ -86,12 +85,16 @@ class WebSocketLink:
     async def _next_event(self) -> str | bytes | PeerPing | PeerClose:
         """Raises ProtocolViolated, and BrokenResourceError where the stream ends without a close frame."""
         try:
-            while (event := self._inbound.next_event()) is None:
+            event = self._inbound.next_event()
+            if event is not None:
+                await trio.lowlevel.checkpoint()
+            while event is None:
                 data = await self._stream.receive_some(self._read_size)
                 if not data:
                     raise trio.BrokenResourceError("the peer vanished")
                 self.last_heard = trio.current_time()
                 self._inbound.feed(data)
+                event = self._inbound.next_event()
         except ProtocolViolated:
             self._has_violated = True
             raise

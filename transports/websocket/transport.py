@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import attrs
@@ -52,6 +53,13 @@ class Path:
     default: Dialect
     subprotocols: dict[str, Dialect]
 
+    def choose(self, request: Request) -> tuple[Dialect, str | None]:
+        """The dialect that the client likes best, and the subprotocol that it named for it."""
+        for proposed in request.headers.get("sec-websocket-protocol", "").split(","):
+            if dialect := self.subprotocols.get(name := proposed.strip()):
+                return dialect, name
+        return self.default, None
+
 
 class WebSocketTransport:
     """Mounts the two paths on the public port."""
@@ -73,22 +81,15 @@ class WebSocketTransport:
         self, broker: Broker, mounts: Mounts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         async with trio.open_nursery() as nursery:
-
-            async def handle(request: Request, stream: trio.abc.Stream) -> None:
-                await self._serve_peer(broker, nursery, request, stream)
-
             for path in self._paths:
-                mounts.mount_upgrade(path, handle)
+                mounts.mount_upgrade(path, partial(self._serve_peer, broker, nursery))
             task_status.started()
             await trio.sleep_forever()
 
     async def _serve_peer(
         self, broker: Broker, nursery: trio.Nursery, request: Request, stream: trio.abc.Stream
     ) -> None:
-        path = self._paths[request.path]
-        proposed = (name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(","))
-        subprotocol = next((name for name in proposed if name in path.subprotocols), None)
-        dialect = path.default if subprotocol is None else path.subprotocols[subprotocol]
+        dialect, subprotocol = self._paths[request.path].choose(request)
         try:
             agreement = self._agree(request)
         except ValueError as error:

@@ -20,6 +20,8 @@ from hub.sansio.errors import ErrorCode
 
 _CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
+#: The beginning of a text of h11's, up to where it quotes.
+_OWN_WORDS = re.compile(r"[A-Za-z][A-Za-z -]*?(?=$|[^A-Za-z -]| b?['\"]| bytearray)")
 #: What a server would act upon by changing the protocol; ours are decided before.
 _HOP_BY_HOP = frozenset({"upgrade", "http2-settings"})
 
@@ -142,7 +144,10 @@ def _refusal(error: h11.RemoteProtocolError) -> Refused:
     status = error.error_status_hint
     if status == 431:
         return Refused(431, "the request's head is too large")
-    return Refused(status if 400 <= status < 600 else 400, f"malformed request: {error}")
+    # h11 quotes what it did not like, and that may be a header with a token; its own words come before.
+    words = _OWN_WORDS.match(str(error))
+    what = f": {words[0].strip()}" if words is not None else ""
+    return Refused(status if 400 <= status < 600 else 400, f"malformed request{what}")
 
 
 def _request(event: h11.Request, peer: Peer) -> Request:

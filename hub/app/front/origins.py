@@ -33,7 +33,11 @@ class Origins:
     def check(self, request: Request) -> None:
         """Raises Refused where a page asks that is neither the hub's own nor of a configured origin."""
         origin = request.headers.get("origin")
-        if origin is None or self._is_configured(origin) or is_same_origin(origin, request.headers["host"]):
+        if (
+            origin is None
+            or self._is_configured(origin)
+            or is_same_origin(origin, request.headers.get("host", ""))
+        ):
             return
         raise Refused(403, "not for pages of this origin", code=ErrorCode.FORBIDDEN)
 

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from hub.app.page.listing import Listing
 from hub.core.broker import Broker
-from hub.core.channel import Channel
 from hub.core.contracts import Exchange, Mounts
-from hub.sansio.errors import RequestRefused
-from hub.sansio.identity import Identity
 
 _FOLDER = Path(__file__).parent
 _TYPES = {
@@ -28,8 +26,6 @@ _HEADERS = {
 }
 #: Channels in one answer of ``/channels``.
 MAX_LISTED = 500
-#: The best levels of a book that are offered beside it (channels.md); others are listed once somebody has them.
-_DEPTHS = (5, 10, 20)
 
 
 def mount_page(mounts: Mounts, broker: Broker) -> None:
@@ -39,65 +35,15 @@ def mount_page(mounts: Mounts, broker: Broker) -> None:
             path = "/" if file.name == "index.html" else f"/{file.name}"
             _mount_file(mounts, path, file.read_bytes(), {**_HEADERS, "content-type": kind})
 
+    listing = Listing(broker)
+
     async def channels(exchange: Exchange) -> None:
         identity = exchange.request.identity
-        listed = list_channels(broker, identity)
-        body = msgspec.json.encode(
-            {
-                "user": identity.user,
-                "total": len(listed),
-                "channels": [_describe(channel) for channel in listed[:MAX_LISTED]],
-            }
-        )
-        await exchange.respond(200, body, {"cache-control": "no-store"})
+        rows = await listing.rows(identity)
+        body = {"user": identity.user, "total": len(rows), "channels": rows[:MAX_LISTED]}
+        await exchange.respond(200, msgspec.json.encode(body), {"cache-control": "no-store"})
 
     mounts.mount_http("GET", "/channels", channels)
-
-
-def list_channels(broker: Broker, identity: Identity) -> list[Channel]:
-    """The channels that exist and that ``identity`` may have, by name, without the parts of those that hold the
-    same events; and those that the hub would derive from them, which exist once somebody asks for them."""
-    channels = [channel for channel in broker.registry if _may_have(broker, identity, channel)]
-    known = {channel.name for channel in channels}
-    channels = [channel for channel in channels if channel.whole not in known]
-    for name in {name for channel in channels for name in _variants(channel)} - known:
-        try:
-            if broker.registry.check(name, identity).policy.derived_from:
-                channels.append(broker.open(name, identity))
-        except RequestRefused:  # no namespace has it, or it is not for everyone who may have the book
-            continue
-    return sorted(channels, key=lambda channel: channel.name)
-
-
-def _may_have(broker: Broker, identity: Identity, channel: Channel) -> bool:
-    if channel.is_open_to_anyone:
-        return True
-    if identity.user is None or channel.user not in (None, identity.user):
-        return False
-    try:
-        broker.registry.check(channel.name, identity)
-    except RequestRefused:
-        return False
-    return True
-
-
-def _variants(channel: Channel) -> list[str]:
-    """The names that channels derived from a book have (stream-v2.md, "Channel names")."""
-    if channel.policy.snapshot != "book" or "@" not in channel.name:
-        return []
-    kind, _, market = channel.name.partition("@")
-    return [f"{kind}.{depth}@{market}" for depth in _DEPTHS]
-
-
-def _describe(channel: Channel) -> dict[str, object]:
-    """``snapshot`` says what the channel's state is, and with that how its events are to be read."""
-    return {
-        "channel": channel.name,
-        "seq": channel.log.head_seq,
-        "epoch": channel.log.epoch,
-        "snapshot": channel.policy.snapshot,
-        "private": channel.user is not None,
-    }
 
 
 def _mount_file(mounts: Mounts, path: str, content: bytes, headers: dict[str, str]) -> None:
