@@ -78,6 +78,8 @@ def _scenarios(options: argparse.Namespace) -> list[Scenario]:
     scenarios = [Scenario(**{**preset, **given}) for preset in presets]
     if any(s.channels_per_subscriber > s.channels for s in scenarios):
         raise SystemExit("--channels-per-subscriber is more than --channels")
+    if options.deflate and any(s.transport.startswith("sse") for s in scenarios):
+        raise SystemExit("--deflate is for WebSockets")
     if options.deflate:
         scenarios = [
             attrs.evolve(scenario, deflate=deflate, label=f"{scenario.label} {how}".strip())

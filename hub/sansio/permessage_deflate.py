@@ -122,7 +122,7 @@ def _value(part: re.Match[str]) -> str | None:
 class Deflater:
     """Compresses messages, one after another. Without ``keeps_context`` each can be inflated by itself.
 
-    It takes about ``2 ** (window + 3)`` bytes: as much for the table of what was seen as for the window.
+    It takes ``2 ** (window + 3)`` bytes, as much for the table of what was seen as for the window, and some.
     """
 
     __slots__ = ("_compressor", "_flush")

@@ -1,7 +1,8 @@
 """Measures a WebSocket client's frames by their headers, before a library buffers what they announce.
 
-Only the sizes of messages are judged here (RFC 6455, section 5.2 has the layout); form, and with it what a
-control frame may hold, is the library's affair.
+Only the sizes of messages are judged here, as they come (RFC 6455, section 5.2 has the layout): what a compressed
+one becomes is bounded where it is inflated. Form, and with it what a control frame may hold and which reserved bits
+mean something, is the library's affair.
 """
 
 from __future__ import annotations

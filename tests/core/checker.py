@@ -8,38 +8,68 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
+import pytest
 
 from hub.core.broker import Broker
+from hub.core.channel import Channel
 from hub.sansio.cursor import decode_cursor, encode_cursor
+from hub.sansio.names import Namespaces
 from hub.sansio.policies import Policy
-from hub.sansio.publication import Position
+from hub.sansio.publication import Position, Publication
+from tests.core.picture import Picture
 from tests.core.wire import EventReader, Told, WebSocketReader, understand
 
 
 class Truth:
-    """All that was ever published, by channel, epoch and seq."""
+    """All that was ever published, by channel, epoch and seq, and what it came to: the hub's own view then."""
 
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
+    def __init__(self, namespaces: Namespaces) -> None:
+        self.namespaces = namespaces
         self.published: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
+        self.kinds: dict[tuple[str, str], dict[int, str | None]] = defaultdict(dict)
+        self.states: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
         self.count = 0
 
-    def publish(self, channel: str, padding: int = 0) -> None:
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        """From now on sees what is appended to any channel."""
+        make, append = Channel.__init__, Channel.append
+
+        def noted_make(channel: Channel, *about: Any) -> None:
+            make(channel, *about)
+            self._note_state(channel)
+
+        def noted_append(channel: Channel, publication: Publication, parsed: object) -> None:
+            append(channel, publication, parsed)
+            self._note(channel, publication)
+
+        patch.setattr(Channel, "__init__", noted_make)
+        patch.setattr(Channel, "append", noted_append)
+
+    def _note(self, channel: Channel, publication: Publication) -> None:
+        key = (channel.name, channel.log.epoch)
+        history = self.published[key]
+        assert publication.seq not in history, "a number was given twice in one epoch"
+        assert publication.seq == len(history) + 1
+        history[publication.seq] = json.loads(publication.data)
+        self.kinds[key][publication.seq] = publication.kind
+        self._note_state(channel)
+
+    def _note_state(self, channel: Channel) -> None:
+        if (state := channel.state) is not None:
+            self.states[channel.name, channel.log.epoch][channel.log.head_seq] = json.loads(state.data)
+
+    def publish_number(self, broker: Broker, channel: str, padding: int) -> None:
         self.count += 1
         data = {"n": self.count, "pad": "x" * padding}
-        position = self.broker.publish(
-            channel, json.dumps(data, separators=(",", ":")).encode(), ts=self.count
-        )
-        history = self.published[channel, position.epoch]
-        assert position.seq not in history, "a number was given twice in one epoch"
-        assert position.seq == len(history) + 1
-        history[position.seq] = data
+        position = broker.publish(channel, json.dumps(data, separators=(",", ":")).encode(), ts=self.count)
+        assert self.published[channel, position.epoch][position.seq] == data
 
     def policy(self, channel: str) -> Policy:
-        return self.broker.registry.namespaces.resolve(channel)
+        return self.namespaces.resolve(channel)
 
-    def has_snapshots(self, channel: str) -> bool:
-        return self.policy(channel).snapshot != "none"
+    def has_state(self, channel: str, epoch: str, seq: int) -> bool:
+        """Whether there was a state when ``seq`` was the newest."""
+        return seq in self.states[channel, epoch]
 
 
 @attrs.define
@@ -52,8 +82,12 @@ class View:
     epoch: str | None
     next: int | None
     due: Literal["gap", "maybe gap", "snapshot"] | None = None
+    #: The seq of the state that is due: this one, or, where it was not told with it, a later one.
     snapshot_seq: int | None = None
+    is_exact: bool = False
     head: int | None = None
+    #: What the client makes of all that; None where it cannot know.
+    picture: Picture | None = None
 
     @property
     def position(self) -> Position | None:
@@ -118,7 +152,7 @@ class Checker:
         match told.kind:
             case "subscribed" | "unsubscribed" | "pong" | "refused":
                 self._take_answer(told)
-            case "data" | "snapshot" | "gap" | "drop":
+            case "data" | "snapshot" | "gap" | "drop" | "covered":
                 assert told.channel in self.views, f"{told.kind} of {told.channel}, which is not subscribed"
                 getattr(self, f"_take_{told.kind}")(told, self.views[told.channel])
             case "slow":
@@ -165,17 +199,22 @@ class Checker:
     def _begin(self, name: str, seen: Position | int | None, state: Mapping[str, Any]) -> View:
         head, epoch = state["seq"], state["epoch"]
         assert 0 <= head <= len(self.truth.published[name, epoch]), "the answer knows more than was published"
-        has_state = self.truth.has_snapshots(name) and head > 0
+        has_state = self.truth.has_state(name, epoch, head)
         if seen is None:
             assert "recovered" not in state
-            return View(epoch, head + 1, "snapshot" if has_state else None, head, head)
+            return View(epoch, head + 1, "snapshot" if has_state else None, head, head=head)
         seq = seen if isinstance(seen, int) else seen.seq
         is_same = isinstance(seen, int) or seen.epoch == epoch
         recovered = is_same and state["firstSeq"] - 1 <= seq <= head
         assert state.get("recovered", True) is recovered, f"{seen} in {state}"
         if recovered:
-            return View(epoch, seq + 1, None, None, head)
-        return View(epoch if isinstance(seen, int) else seen.epoch, seq + 1, "gap", head, head)
+            return View(epoch, seq + 1, head=head, picture=self._picture_at(name, epoch, seq))
+        return View(epoch if isinstance(seen, int) else seen.epoch, seq + 1, "gap", head, head=head)
+
+    def _picture_at(self, name: str, epoch: str, seq: int) -> Picture | None:
+        """What a client knows that has seen all up to ``seq``."""
+        state = self.truth.states[name, epoch].get(seq)
+        return None if state is None else Picture.of_state(self.truth.policy(name), state)
 
     # --- an SSE stream has its subscriptions from the URL -------------------------------------------------
 
@@ -199,7 +238,8 @@ class Checker:
             else:
                 assert position is not None
                 assert position.seq == (seen if isinstance(seen, int) else seen.seq)
-                self.views[name] = View(position.epoch, position.seq + 1, "maybe gap")
+                picture = self._picture_at(name, position.epoch, position.seq)
+                self.views[name] = View(position.epoch, position.seq + 1, "maybe gap", picture=picture)
 
     # --- data ---------------------------------------------------------------------------------------------
 
@@ -208,19 +248,42 @@ class Checker:
         assert told.seq == view.next, f"{told}, expected {view}"
         assert view.epoch is not None
         assert told.data == self.truth.published[told.channel, view.epoch][told.seq], told
+        kind = self.truth.kinds[told.channel, view.epoch][told.seq]
+        assert (told.kind == "snapshot") == (kind == "snapshot"), told
         view.next, view.due = told.seq + 1, None
+        policy = self.truth.policy(told.channel)
+        view.picture = Picture.after(view.picture, policy, told.data, is_state=kind == "snapshot")
+        self._check_picture(told, view)
+
+    def _take_covered(self, told: Told, view: View) -> None:
+        """The event itself is on the part, so the whole is not known any more by itself."""
+        assert view.due in (None, "maybe gap"), f"{told} while a {view.due} is due"
+        assert told.seq == view.next, f"{told}, expected {view}"
+        assert self.truth.policy(told.channel).parts
+        assert told.data["channel"] in self.views, f"{told}: it does not have that"
+        view.next, view.due, view.picture = told.seq + 1, None, None
+
+    def _check_picture(self, told: Told, view: View) -> None:
+        if view.picture is not None and view.epoch is not None:
+            state = self.truth.states[told.channel, view.epoch].get(told.seq)
+            policy = self.truth.policy(told.channel)
+            assert state is None or Picture.of_state(policy, state) == view.picture, told
 
     def _take_snapshot(self, told: Told, view: View) -> None:
-        assert view.due == "snapshot", f"{told}, expected {view}"
-        assert view.snapshot_seq in (None, told.seq), f"{told}, expected {view}"
+        if view.due != "snapshot":  # one that was published
+            self._take_data(told, view)
+            return
+        if view.snapshot_seq is not None:
+            assert told.seq == view.snapshot_seq or (not view.is_exact and told.seq > view.snapshot_seq), view
         if self.protocol != "live":
             assert view.epoch in (None, told.body["epoch"])
             view.epoch = told.body["epoch"]
         elif told.cursor is not None:
             view.epoch = decode_cursor(told.cursor, max_size=2048)[told.channel].epoch
         assert view.epoch is not None
-        assert told.data == self.truth.published[told.channel, view.epoch][told.seq], told
+        assert told.data == self.truth.states[told.channel, view.epoch][told.seq], told
         view.next, view.due, view.snapshot_seq = told.seq + 1, None, None
+        view.picture = Picture.of_state(self.truth.policy(told.channel), told.data)
 
     def _take_gap(self, told: Told, view: View) -> None:
         assert view.due in ("gap", "maybe gap"), f"{told}, expected {view}"
@@ -229,11 +292,12 @@ class Checker:
         assert (reason == "epoch") == (epoch != view.epoch)
         assert (to_seq is not None) == (reason == "evicted")
         assert to_seq is None or to_seq >= told.data["fromSeq"], told
-        view.epoch = epoch
+        view.epoch, view.picture = epoch, None
         if self._has_state(told, view):
             if to_seq is not None and view.head is not None:
-                assert to_seq == view.head
+                assert to_seq >= view.head
             view.due, view.snapshot_seq = "snapshot", view.head if to_seq is None else to_seq
+            view.is_exact = to_seq is not None
         else:
             view.due = None
             view.next = to_seq + 1 if to_seq is not None else None if view.head is None else view.head + 1
@@ -241,7 +305,8 @@ class Checker:
     def _has_state(self, told: Told, view: View) -> bool:
         """Whether there was a state when the channel was subscribed."""
         if view.head is not None:
-            return view.head > 0 and self.truth.has_snapshots(told.channel)
+            assert view.epoch is not None
+            return self.truth.has_state(told.channel, view.epoch, view.head)
         assert told.cursor is not None
         return told.channel not in decode_cursor(told.cursor, max_size=2048)
 
@@ -254,9 +319,10 @@ class Checker:
         assert end >= begin
         assert told.data["dropped"] == end - begin + 1
         self.drops.append((told.channel, begin, end))
-        view.next, view.due = end + 1, None
-        if policy.on_lag == "snapshot" and self.truth.has_snapshots(told.channel):
-            view.due, view.snapshot_seq = "snapshot", end
+        view.next, view.due, view.picture = end + 1, None, None
+        assert view.epoch is not None
+        if policy.on_lag == "snapshot" and self.truth.has_state(told.channel, view.epoch, end):
+            view.due, view.snapshot_seq, view.is_exact = "snapshot", end, True
 
     def _check_cursor(self, cursor: str) -> None:
         positions = decode_cursor(cursor, max_size=2048)

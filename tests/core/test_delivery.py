@@ -1,42 +1,26 @@
 """The invariant: what a client is given plus what it is told it lost is what was published, in order, once.
 
-Many slow, lagging, leaving and returning clients over all encodings, driven by a script that Hypothesis writes.
+Channels of every rule for laggards; the payloads mean nothing. See ``tests.core.world`` for the clients.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
-import cbor2
 import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.core import channel as channel_module
-from hub.core import pieces as pieces_module
-from hub.core import scheduler as scheduler_module
 from hub.core.broker import Broker, BrokerLimits
-from hub.core.reading import read_channels
 from hub.core.registry import RegistryLimits
-from hub.sansio.commands import SeenPosition, seen_from_cursor
-from hub.sansio.cursor import decode_cursor
 from hub.sansio.drops import SlowRules
-from hub.sansio.encodings import Bare, Encoding, ServerSentEvents, WebSocketFrames
-from hub.sansio.identity import ANONYMOUS
-from hub.sansio.live import LiveEnvelope
 from hub.sansio.names import Namespaces
 from hub.sansio.options import Seconds
 from hub.sansio.policies import Policy
-from hub.sansio.publication import Position
-from hub.sansio.stream_v2 import StreamV2Cbor, StreamV2Json
-from tests.core.checker import Asked, Checker, Truth, View, cursor_of
-from tests.core.links import FastLink, PumpLink
-from tests.core.wire import understand
+from tests.core.checker import Truth
+from tests.core.world import SETUPS, Setup, World, beginnings, shrink_everything, step, steps, take_step
 
 POLICIES = (
     Policy(pattern="drop:*", lag_limit=5, buffer_count=12),
@@ -50,260 +34,13 @@ POLICIES = (
     Policy(pattern="old:*", buffer_count=50, buffer_age=Seconds(20.0)),
 )
 CHANNELS = (*(policy.pattern.replace("*", "1") for policy in POLICIES), "drop:2", "book:2")
-
-_V2, _LIVE = Encoding(StreamV2Json(), Bare()), Encoding(LiveEnvelope(), Bare())
-_SSE = ServerSentEvents(chunked=True, retry_ms=2000)
-ENCODINGS: Mapping[tuple[str, bool], Encoding] = {
-    ("v2", False): Encoding(StreamV2Json(), WebSocketFrames(text=True)),
-    ("v2.cbor", False): Encoding(StreamV2Cbor(), WebSocketFrames(text=False)),
-    ("live", False): Encoding(LiveEnvelope(), WebSocketFrames(text=True)),
-    ("v2", True): Encoding(StreamV2Json(), _SSE, bare=_V2),
-    ("live", True): Encoding(LiveEnvelope(), _SSE, bare=_LIVE),
-}
-KINDS = tuple(ENCODINGS)
-
-
-@attrs.define
-class Client:
-    link: PumpLink
-    checker: Checker
-    is_over: bool = False
-
-    def read(self, count: int) -> None:
-        self.checker.feed(self.link.take(count))
-
-
-@attrs.frozen
-class Setup:
-    """How small everything is, so that borders are crossed often."""
-
-    slice_count: int
-    slice_bytes: int
-    round_bytes: int
-    turn: float
-    buffered_bytes: int
-    idle: float
-
-
-Seen = Mapping[str, Position | int]
-
-
-class World:
-    """A broker and its clients; each method is one step of a script."""
-
-    def __init__(self, nursery: trio.Nursery, broker: Broker) -> None:
-        self.nursery = nursery
-        self.broker = broker
-        self.truth = Truth(broker)
-        self.clients: list[Client] = []
-        self._ids = 0
-
-    # --- connections --------------------------------------------------------------------------------------
-
-    def connect(
-        self, kind: tuple[str, bool], *, is_fast: bool, capacity: int, bite: int, views: Mapping[str, View],
-        channels: tuple[str, ...] = (), seen: Seen | None = None,
-    ) -> Client:  # fmt: skip
-        link = FastLink(capacity=capacity) if is_fast else PumpLink(capacity=capacity)
-        if isinstance(link, FastLink):
-            link.bite = lambda size: size * bite // 8
-        checker = Checker(self.truth, kind[0], is_sse=kind[1], views=views)
-        client = Client(link, checker)
-        if kind[1]:
-            checker.expect_stream(channels, seen or {})
-        self.nursery.start_soon(self._serve, client, ENCODINGS[kind], channels, seen or {})
-        return client
-
-    async def _serve(self, client: Client, encoding: Encoding, channels: tuple[str, ...], seen: Seen) -> None:
-        positions = {name: _seen(position) for name, position in seen.items()}
-        await self.broker.serve_session(
-            client.link, encoding, transport="test", channels=channels, seen=positions
-        )
-        client.is_over = True
-
-    def begin(self, kind: tuple[str, bool], channels: tuple[str, ...], capacity: int, bite: int) -> None:
-        is_fast = bite > 0
-        self.clients.append(
-            self.connect(kind, is_fast=is_fast, capacity=capacity, bite=bite, views={},
-                         channels=channels if kind[1] else ())
-        )  # fmt: skip
-
-    def client(self, index: int) -> Client:
-        return self.clients[index % len(self.clients)]
-
-    # --- steps --------------------------------------------------------------------------------------------
-
-    def publish(self, channel: str, count: int, padding: int) -> None:
-        for _ in range(count):
-            self.truth.publish(channel, padding)
-
-    def ask(
-        self, client: Client, kind: str, channels: tuple[str, ...] = (), seen: Seen | None = None
-    ) -> None:
-        if client.checker.is_sse or client.is_over:
-            return
-        self._ids += 1
-        asked = Asked(kind, self._ids, channels, seen or {})  # type: ignore[arg-type]
-        client.checker.asked.append(asked)
-        client.link.give(_request(client.checker.protocol, asked))
-
-    def subscribe(self, client: Client, channels: tuple[str, ...], how: int) -> None:
-        memory = client.checker.memory
-        seen: dict[str, Position | int] = {}
-        for name in channels:
-            if how == 1 and name in memory and (position := memory[name].position):
-                seen[name] = position
-            elif how == 2 and name in memory and (position := memory[name].position):
-                seen[name] = position.seq
-            elif how == 3:
-                seen[name] = Position("another", 3)
-            elif how >= 4:
-                seen[name] = how - 4
-        self.ask(client, "subscribe", channels, seen)
-
-    def return_(self, index: int, kind: tuple[str, bool], capacity: int, bite: int, moment: int) -> None:
-        """The client's connection is lost; it comes back, from any moment if its last stream had ids."""
-        index %= len(self.clients)
-        client = self.clients[index]
-        client.read(1 << 30)
-        client.link.break_()
-        views = client.checker.knowledge() if not client.checker.is_sse else dict(client.checker.views)
-        cursor = cursor_of(views)
-        if client.checker.moments:
-            cursor, views = client.checker.moments[-1 - moment % len(client.checker.moments)]
-        seen = decode_cursor(cursor, max_size=2048)
-        channels = tuple(views) or CHANNELS[:2]
-        new = self.clients[index] = self.connect(
-            kind, is_fast=bite > 0, capacity=capacity, bite=bite, views=views,
-            channels=channels if kind[1] else (), seen=seen if kind[1] else None,
-        )  # fmt: skip
-        if not kind[1]:
-            self.ask(new, "subscribe", channels, seen)
-
-    def poll(
-        self, channels: tuple[str, ...], seen: Mapping[str, Position], encoding: Encoding
-    ) -> dict[str, Position]:
-        """One poll, checked by itself; the answer's positions are where the next one begins."""
-        reading = read_channels(
-            self.broker,
-            ANONYMOUS,
-            channels,
-            seen_from_cursor(seen),
-            encoding,
-            max_events=len(channels) * 3,
-            max_bytes=400,
-        )
-        protocol = encoding.protocol.name
-        checker = Checker(self.truth, protocol)
-        for name in channels:
-            channel = self.broker.registry.find(name, None)
-            if channel is not None:
-                head, first, epoch = channel.log.head_seq, channel.log.first_seq, channel.log.epoch
-            else:
-                head, first, epoch = 0, 1, reading.positions[name].epoch
-            state = {"seq": head, "firstSeq": first, "epoch": epoch}
-            position = seen.get(name)
-            if position and not (position.epoch == epoch and first - 1 <= position.seq <= head):
-                state["recovered"] = False
-            checker.views[name] = checker._begin(name, position, state)
-        for message in reading.messages:
-            checker.is_welcome = True
-            checker._take(understand(json.loads(message), None))
-        for name, view in checker.views.items():
-            assert view.position == reading.positions[name], name
-        return reading.positions
-
-    async def settle(self) -> None:
-        """All clients read all there is."""
-        while True:
-            await trio.testing.wait_all_tasks_blocked()
-            waiting = [client for client in self.clients if client.link.waiting]
-            if not waiting:
-                return
-            for client in waiting:
-                client.read(1 << 30)
-
-    def check_complete(self) -> None:
-        for client in self.clients:
-            if not client.is_over:
-                client.checker.check_complete()
-
-
-def _seen(position: Position | int) -> SeenPosition:
-    if isinstance(position, int):
-        return SeenPosition(position)
-    return SeenPosition(position.seq, position.epoch)
-
-
-def _last_seq(seen: Seen) -> dict[str, object]:
-    return {
-        name: position if isinstance(position, int) else {"seq": position.seq, "epoch": position.epoch}
-        for name, position in seen.items()
-    }
-
-
-def _request(protocol: str, asked: Asked) -> str | bytes:
-    body: dict[str, object]
-    if protocol == "live":
-        body = {"type": asked.kind, "channels": asked.channels, "lastSeq": _last_seq(asked.seen)}
-    else:
-        body = {
-            "method": asked.kind,
-            "id": asked.id,
-            "params": asked.channels,
-            "lastSeq": _last_seq(asked.seen),
-        }
-    return cbor2.dumps(body) if protocol == "v2.cbor" else json.dumps(body)
-
-
-# --- scripts ----------------------------------------------------------------------------------------------
-
 channel_names = st.sampled_from(CHANNELS)
 channel_sets = st.lists(channel_names, min_size=1, max_size=4, unique=True).map(tuple)
-kinds = st.sampled_from(KINDS)
-capacities = st.sampled_from((1, 7, 60, 250, 1000, 1 << 20))
-bites = st.integers(0, 8)
-clients = st.integers(0, 5)
-
-Step = Callable[[World], object]
+publish = step("publish", channel_names, st.integers(1, 12), st.sampled_from((0, 30, 300)))
+STEPS = steps(channel_sets, (0.5, 6.0, 25.0, 700.0), publish, publish)
 
 
-def _step(name: str, *strategies: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
-    return st.tuples(st.just(name), *strategies)
-
-
-STEPS = st.one_of(
-    _step("nothing"),  # what a script shrinks to
-    _step("publish", channel_names, st.integers(1, 12), st.sampled_from((0, 30, 300))),
-    _step("publish", channel_names, st.integers(1, 12), st.sampled_from((0, 30, 300))),
-    _step("read", clients, st.sampled_from((1, 5, 50, 400, 5000))),
-    _step("read", clients, st.sampled_from((1, 5, 50, 400, 5000))),
-    _step("subscribe", clients, channel_sets, st.integers(0, 9)),
-    _step("unsubscribe", clients, channel_sets),
-    _step("ping", clients),
-    _step("nonsense", clients),
-    _step("return", clients, kinds, capacities, bites, st.integers(0, 20)),
-    _step("poll", channel_sets, st.booleans()),
-    _step("leave", clients),
-    _step("sleep", st.sampled_from((0.5, 6.0, 25.0, 700.0))),
-    _step("turn"),
-    _step("turn"),
-    _step("block"),
-)
-SETUPS = st.builds(
-    Setup,
-    slice_count=st.sampled_from((1, 2, 5, 512)),
-    slice_bytes=st.sampled_from((10, 300, 65536)),
-    round_bytes=st.sampled_from((50, 500, 131072)),
-    turn=st.sampled_from((-1.0, 1000.0)),
-    buffered_bytes=st.sampled_from((1 << 30, 20_000)),
-    idle=st.sampled_from((600.0, 5.0)),
-)
-BEGINNINGS = st.lists(st.tuples(kinds, channel_sets, capacities, bites), min_size=1, max_size=5)
-
-
-async def _play(setup: Setup, beginnings: list[tuple[tuple[str, bool], tuple[str, ...], int, int]],
-                script: list[tuple[object, ...]]) -> None:  # fmt: skip
+async def play(setup: Setup, begins: list[Any], script: list[Any], truth: Truth) -> None:
     limits = BrokerLimits(
         write_deadline=0.0, idle_timeout=0.0, slow=SlowRules(warn_dropped=10, close_dropped=300),
         registry=RegistryLimits(buffered_bytes=setup.buffered_bytes, idle=setup.idle),
@@ -311,57 +48,27 @@ async def _play(setup: Setup, beginnings: list[tuple[tuple[str, bool], tuple[str
     broker = Broker(Namespaces(POLICIES, {}), limits=limits, now_ms=lambda: 1_740_000_000_000)
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
-        world = World(nursery, broker)
-        polled: dict[tuple[str, ...], dict[str, Position]] = {}
-        for beginning in beginnings:
-            world.begin(*beginning)
-        for step in script:
-            await _do(world, step, polled)
+        world = World(nursery, broker, truth)
+        world.default_channels = CHANNELS[:2]
+        for begin in begins:
+            world.begin(*begin)
+        for one in script:
+            match one:
+                case ("publish", channel, count, padding):
+                    for _ in range(count):
+                        truth.publish_number(broker, channel, padding)
+                case _:
+                    await take_step(world, one)
         await world.settle()
         world.check_complete()
         nursery.cancel_scope.cancel()
 
 
-async def _do(
-    world: World, step: tuple[object, ...], polled: dict[tuple[str, ...], dict[str, Position]]
-) -> None:
-    match step:
-        case ("publish", str(channel), int(count), int(padding)):
-            world.publish(channel, count, padding)
-        case ("read", int(index), int(count)):
-            world.client(index).read(count)
-        case ("subscribe", int(index), tuple(channels), int(how)):
-            world.subscribe(world.client(index), channels, how)
-        case ("unsubscribe", int(index), tuple(channels)):
-            world.ask(world.client(index), "unsubscribe", channels)
-        case ("ping" | "nonsense" as kind, int(index)):
-            world.ask(world.client(index), kind)
-        case ("return", int(index), tuple(kind), int(capacity), int(bite), int(moment)):
-            world.return_(index, kind, capacity, bite, moment)
-        case ("poll", tuple(channels), bool(is_live)):
-            encoding = _LIVE if is_live else _V2
-            polled[channels] = world.poll(channels, polled.get(channels, {}), encoding)
-        case ("leave", int(index)):
-            world.client(index).link.leave()
-        case ("sleep", float(seconds)):
-            await trio.sleep(seconds)
-        case ("nothing",):
-            pass
-        case ("turn",):
-            await trio.lowlevel.checkpoint()
-        case ("block",):
-            await trio.testing.wait_all_tasks_blocked()
-        case _:
-            raise AssertionError(step)
-
-
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(setup=SETUPS, beginnings=BEGINNINGS, script=st.lists(STEPS, min_size=40, max_size=120))
-def test_told_plus_delivered_is_published(setup: Setup, beginnings: list[Any], script: list[Any]) -> None:
+@given(setup=SETUPS, begins=beginnings(channel_sets), script=st.lists(STEPS, min_size=40, max_size=120))
+def test_told_plus_delivered_is_published(setup: Setup, begins: list[Any], script: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(channel_module, "SLICE_COUNT", setup.slice_count)
-        patch.setattr(channel_module, "SLICE_BYTES", setup.slice_bytes)
-        patch.setattr(pieces_module, "ROUND_BYTES", setup.round_bytes)
-        patch.setattr(scheduler_module, "TURN", setup.turn)
-        patch.setattr(scheduler_module, "STRIDE", 1)
-        trio.run(_play, setup, beginnings, script, clock=trio.testing.MockClock(autojump_threshold=0))
+        shrink_everything(patch, setup)
+        truth = Truth(Namespaces(POLICIES, {}))
+        truth.watch(patch)
+        trio.run(play, setup, begins, script, truth, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -45,8 +45,8 @@ class Account:
 
     positions: dict[str, Position | None] = attrs.field(factory=dict)
     got: Counter[int] = attrs.field(factory=Counter)
-    #: Sequence numbers of the whole that it was told it cannot have.
-    lost: set[int] = attrs.field(factory=set)
+    #: Channels and sequence numbers that it was told it cannot have.
+    lost: set[tuple[str, int]] = attrs.field(factory=set)
 
     def take(self, told: Told) -> None:
         position = self.positions.get(told.channel)
@@ -55,8 +55,7 @@ class Account:
             begin, end = told.data["fromSeq"], told.data["toSeq"]
             assert begin == position.seq + 1
             assert told.data["reason"] == "evicted"
-            if told.channel == WHOLE:
-                self.lost.update(range(begin, end + 1))
+            self.lost.update((told.channel, seq) for seq in range(begin, end + 1))
             self.positions[told.channel] = Position(position.epoch, end)
             return
         assert told.kind in ("data", "covered"), told
@@ -103,6 +102,7 @@ class Client:
                 self.account.positions = dict.fromkeys(channels)
             peer.start(channels, seen)
             return
+        self.cursor = ""  # from now on it counts for itself
         peer.start()
         last_seq = {name: {"seq": one.seq, "epoch": one.epoch} for name, one in seen.items()}
         self._ask("subscribe", *channels, last_seq=last_seq)
@@ -191,8 +191,9 @@ class Numbers:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.count = 0
-        #: id -> seq on the whole
+        #: id -> seq on the whole, and place on a part
         self.seqs: dict[int, int] = {}
+        self.parts: dict[int, tuple[str, int]] = {}
 
     def _next(self, market: str | None) -> dict[str, Any]:
         self.count += 1
@@ -221,6 +222,9 @@ class Numbers:
             data = json.loads(publication.data)
             for item in data if isinstance(data, list) else [data]:
                 self.seqs.setdefault(item["tradeId"], publication.seq)
+                if publication.part is not None:
+                    name, position = publication.part
+                    self.parts[item["tradeId"]] = (name, position.seq)
         assert all(item["tradeId"] in self.seqs for item in items)
 
 
@@ -252,7 +256,10 @@ def check(account: Account, numbers: Numbers) -> None:
     twice = {number for number, times in account.got.items() if times > 1}
     assert not twice, f"twice: {twice}"
     missing = {
-        number for number, seq in numbers.seqs.items() if not account.got[number] and seq not in account.lost
+        number
+        for number, seq in numbers.seqs.items()
+        if not account.got[number]
+        and account.lost.isdisjoint(((WHOLE, seq), numbers.parts.get(number, ("", 0))))
     }
     assert not missing, f"lost in silence: {missing}"
 

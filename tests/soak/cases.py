@@ -6,7 +6,8 @@ from typing import Any
 
 import attrs
 
-BOOK, TICKER, TRADES, FILLS, ORDERS = "orderbook@a_b", "ticker@a_b", "trades@a_b", "fills", "orders"
+BOOK, TICKER, TRADES = "orderbook@a_b", "ticker@a_b", "trades@a_b"
+FILLS, PART, ORDERS = "fills", "fills@a_b", "orders"
 Step = dict[str, Any]
 
 
@@ -55,6 +56,8 @@ ANY_BOOK = {"bids": [["10", "1"], ["9", "2"]], "asks": [["11", "1"]]}
 BETTER_BID = {"bids": [["10", "0.00"], ["9.5", "3"]], "asks": []}
 BOOK_THEN = {"bids": [["9", "2"], ["9.5", "3"]], "asks": [["11", "1"]]}
 TRADE = {"tradeId": 1}
+FIRST = {"market": "a_b", "tradeId": 1, "orderId": 7}
+SECOND, THIRD, LAST = {**FIRST, "tradeId": 2}, {**FIRST, "tradeId": 3}, {**FIRST, "orderId": 8}
 OPEN = {"orderId": "1", "status": "new"}
 FILLED = {"orderId": "1", "status": "filled"}
 
@@ -88,7 +91,7 @@ CASES = [
     Case("a drop that counts wrong", _book(drop(BOOK, 6, 9, 3)), 1),
     Case("a drop, then a jump", [answer(TICKER, 5), snapshot(TICKER, 5), drop(TICKER, 6, 9), event(TICKER, 11)], 1),
     Case("a dropped fill", [answer(FILLS, 5), drop(FILLS, 6, 9)], 1),
-    Case("fills go on", [answer(FILLS, 5), LAST_SEQ, event(FILLS, 6), LAST_SEQ],
+    Case("fills go on", [answer(FILLS, 5), LAST_SEQ, event(FILLS, 6, FIRST), LAST_SEQ],
          asked=[{FILLS: {"seq": 5, "epoch": "e"}}, {FILLS: {"seq": 6, "epoch": "e"}}]),
     Case("nothing to resume without a state", [answer(BOOK, 5), LAST_SEQ, answer(BOOK, 9),
          snapshot(BOOK, 9, ANY_BOOK), LAST_SEQ], asked=[{}, {BOOK: {"seq": 9, "epoch": "e"}}]),
@@ -99,11 +102,14 @@ CASES = [
     Case("evicted, told wrong", _book(answer(BOOK, 99, recovered=False), gap(BOOK, "evicted", 7, 99)), 1),
     Case("evicted, and an open end", _book(answer(BOOK, 99, recovered=False), gap(BOOK, "evicted", 6, None)), 1),
     Case("evicted fills", [answer(FILLS, 5), answer(FILLS, 99, recovered=False), gap(FILLS, "evicted", 6, 50),
-         event(FILLS, 51), event(FILLS, 52)]),
+         event(FILLS, 51, FIRST), event(FILLS, 52, SECOND)]),
+    Case("a fill by its part", [answer(FILLS, 5), answer(PART, 2), event(FILLS, 6, {"channel": PART}, type="covered"),
+         event(PART, 3, FIRST), event(FILLS, 7, SECOND), event(FILLS, 8, LAST), event(PART, 4, THIRD)]),
+    Case("a fill by both", [answer(FILLS, 5), answer(PART, 2), event(FILLS, 6, FIRST), event(PART, 3, FIRST)], 1),
     Case("another epoch", _book(answer(BOOK, 3, "f", recovered=False), gap(BOOK, "epoch", 6, None, "f"),
          snapshot(BOOK, 3, ANY_BOOK, "f"), event(BOOK, 4, BETTER_BID), state_at(BOOK, 5)), asked=[None]),
     Case("fills of another epoch", [answer(FILLS, 5), answer(FILLS, 2, "f", recovered=False),
-         gap(FILLS, "epoch", 6, None, "f"), event(FILLS, 3), LAST_SEQ], asked=[{FILLS: {"seq": 3, "epoch": "f"}}]),
+         gap(FILLS, "epoch", 6, None, "f"), event(FILLS, 3, FIRST), LAST_SEQ], asked=[{FILLS: {"seq": 3, "epoch": "f"}}]),
     Case("the live layer", [answer(TICKER, 5), live_snapshot(TICKER, 5, "x"),
          {"v": 1, "event": "price_tick", "channel": TICKER, "seq": 6, "ts": 1, "ok": True, "data": "y"},
          {"v": 1, "event": "heartbeat", "channel": "system", "seq": 0, "ts": 1, "ok": True, "data": {}},

@@ -54,6 +54,7 @@ class Follower:
         self.channels = {name: Progress(name) for name in channels}
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
+        self._fills: set[tuple[Any, ...]] = set()
 
     # --- for the connection -------------------------------------------------------------------------------
 
@@ -131,6 +132,15 @@ class Follower:
             progress.history.add(seq, "lost", None)
         else:
             progress.history.add(seq, "event", data)
+            if progress.kind == "none":
+                self._take_fill(progress, data)
+
+    def _take_fill(self, progress: Progress, fill: Mapping[str, Any]) -> None:
+        """Who follows a market's fills and all fills gets each on one of the two, whatever happens in between."""
+        key = (fill["market"], fill["tradeId"], fill["orderId"])
+        if key in self._fills:
+            self.fail(f"{progress.name}: fill {key} for the second time")
+        self._fills.add(key)
 
     def _take_snapshot(self, progress: Progress, message: Mapping[str, Any]) -> None:
         seq, epoch = message["seq"], message.get("epoch", progress.epoch)

@@ -31,6 +31,7 @@ class SocketClient(Client):
                 open_timeout=OPEN_TIMEOUT,
                 proxy=None,
                 max_size=None,
+                max_queue=None,  # a client that holds back does not hear the answer to its close
             ) as connection:
                 self._connection = connection
                 self._follow(connection)

@@ -95,6 +95,7 @@ class SwitchingClient(Client):
             open_timeout=TIMEOUT,
             proxy=None,
             max_size=None,
+            max_queue=None,  # as in socket_client.py
         ) as connection:
             connection.send(
                 json.dumps({"type": "subscribe", "channels": self.options.channels, **self._fields()})

@@ -11,11 +11,11 @@ import attrs
 import pytest
 
 from tests import needs
-from tests.soak.cases import BOOK, CASES, FILLS, ORDERS, TICKER, TRADES, Case
+from tests.soak.cases import BOOK, CASES, FILLS, ORDERS, PART, TICKER, TRADES, Case
 from tests.soak.follower import Follower
 from tests.soak.states import comparable, kind_of
 
-CHANNELS = [BOOK, TICKER, TRADES, FILLS, ORDERS]
+CHANNELS = [BOOK, TICKER, TRADES, FILLS, PART, ORDERS]
 WEB = Path(__file__).parents[1] / "web"
 
 

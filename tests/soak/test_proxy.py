@@ -53,11 +53,9 @@ async def send(stream: trio.SocketStream, data: bytes) -> None:
 
 async def through(proxy: Proxy, nursery: trio.Nursery, data: bytes) -> bytes:
     """What an echo sends back through the proxy."""
-    stream = await trio.open_tcp_stream(*await nursery.start(proxy.serve))
-    async with stream, trio.open_nursery() as sending:
-        sending.start_soon(send, stream, data)
-        received = await read_all(stream)
-    return received
+    async with await trio.open_tcp_stream(*await nursery.start(proxy.serve)) as stream:
+        nursery.start_soon(send, stream, data)
+        return await read_all(stream)
 
 
 async def test_bytes_come_whole_and_in_order(nursery: trio.Nursery) -> None:

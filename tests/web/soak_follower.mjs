@@ -28,6 +28,7 @@ export class Follower {
     this.channels = new Map(channels.map((name) => [name, new Progress(name)]));
     this.counts = {};
     this.failures = [];
+    this.fills = new Set();
   }
 
   count(what, number = 1) {
@@ -102,7 +103,15 @@ export class Follower {
       progress.history.add(seq, "lost", null);
     } else {
       progress.history.add(seq, "event", data);
+      if (progress.kind === "none") this.takeFill(progress, data);
     }
+  }
+
+  /** Who follows a market's fills and all fills gets each on one of the two, whatever happens in between. */
+  takeFill(progress, { market, tradeId, orderId }) {
+    const key = `${market} ${tradeId} ${orderId}`;
+    if (this.fills.has(key)) this.fail(`${progress.name}: fill ${key} for the second time`);
+    this.fills.add(key);
   }
 
   takeSnapshot(progress, message) {

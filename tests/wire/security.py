@@ -23,6 +23,7 @@ from hub.auth.key_file import ApiKey, change_keys, hash_key, make_key, new_id
 from hub.sansio.cursor import decode_cursor
 from tests.auth.tokens import Issuer
 from tests.hub_process import HubProcess, running_hub
+from tests.wire.laggards import wait_until
 from tests.wire.publishing import Publisher
 from tests.wire.rawpeer import BINARY, CLOSE, PATIENCE, PING, TEXT, RawPeer, Response, request
 
@@ -178,7 +179,13 @@ class Estate:
             return [*keys, entry]
 
         change_keys(self.key_file, add)
+        wait_until(lambda: self._knows(key), "a new key")
         return key
+
+    def _knows(self, key: str) -> bool:
+        """Whether the hub has read its file of keys since ``key`` came into it."""
+        response = self.ask("GET", "/channels", f"Authorization: ApiKey {key}")
+        return response.status == 200 or response.json()["code"] == 40101
 
     def ticket(self, credentials: Credentials) -> str:
         response = self.ask("POST", credentials.target("/ticket"), *credentials.headers)

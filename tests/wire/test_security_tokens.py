@@ -251,7 +251,6 @@ def test_keys_are_taken_and_refused_at_every_door(estate: Estate) -> None:
     good = estate.add_key("bob")
     assert try_doors(estate, api_key(good), secret=good) == dict.fromkeys(DOORS, Verdict(0, "bob"))
     old = estate.add_key("bob", expires_in=-60)
-    _wait_for_keys(estate)
     assert try_doors(estate, api_key(old), secret=old) == dict.fromkeys(DOORS, EXPIRED)
     for key in (
         good[:-1],
@@ -265,15 +264,6 @@ def test_keys_are_taken_and_refused_at_every_door(estate: Estate) -> None:
         credentials = api_key(key)
         verdicts = try_doors(estate, credentials, secret=key if len(key) > 8 else "")
         assert verdicts == dict.fromkeys(DOORS, REFUSED), key
-
-
-def _wait_for_keys(estate: Estate) -> None:
-    """Until the hub has looked at its file of keys once more."""
-    probe = estate.add_key("bob")
-    for _ in range(600):
-        if estate.ask("GET", "/channels", *api_key(probe).headers).status == 200:
-            return
-    pytest.fail("a new key is not taken")
 
 
 def test_a_key_in_a_place_for_tokens_is_none(estate: Estate) -> None:
@@ -345,7 +335,7 @@ def test_one_ticket_many_takers_one_gets_in(estate: Estate) -> None:
         ("GET /nowhere?token={secret} HTTP/1.1", "Host: h", "Connection: close"),
         ("BREW /poll?token={secret} HTTP/1.1", "Host: h", "Connection: close"),
         ("POST /poll?token={secret} HTTP/1.1", "Host: h", "Connection: close"),
-        ("GET /v2?token={secret} HTTP/1.1", "Host: h", "Connection: close"),
+        ("GET /v2?token={secret} HTTP/1.1", "Host: h"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "kept alive"])

@@ -103,6 +103,7 @@ class WebSocketLink:
     async def _answer(self, frame: bytes) -> None:
         """Sends a frame and waits for it, in a task apart: this one may be cancelled, and nothing can be sent
         after half a frame."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # when all ends, the nursery may have ended before us
         is_over = trio.Event()
         self._nursery.start_soon(self._send_apart, frame, is_over)
         await is_over.wait()

@@ -159,14 +159,15 @@ def _request(event: h11.Request, peer: Peer) -> Request:
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        if key not in peer.ignored_headers:
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    for key in peer.ignored_headers:
+        headers.pop(key, None)
     return Request(
         method=event.method.decode("latin-1").upper(),
         path=unquote(parts.path, errors="replace"),
         query=parts.query,
         headers=headers,
-        peer=peer.client(headers),
+        peer=peer.client(headers) if peer.is_proxy else peer.address,
         direct_peer=peer.address,
         http_version=event.http_version.decode("latin-1"),
     )

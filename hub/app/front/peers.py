@@ -23,9 +23,7 @@ class Peer:
     _proxies: tuple[Network, ...] = ()
 
     def client(self, headers: Mapping[str, str]) -> str:
-        """The address of who sent a request with ``headers``."""
-        if not self.is_proxy:
-            return self.address
+        """The address of whom a proxy tells by ``headers``."""
         return str(client_address(parse_address(self.address), headers, self._proxies))
 
 

@@ -252,34 +252,43 @@ class Port:
         return None
 
     async def _dispatch(self, stream: PeerStream, *, peer: Peer, pending: ExitStack) -> None:
-        guard = RequestGuard(peer=peer, max_head=self._settings.head_size)
+        settings = self._settings
+        guard = RequestGuard(peer=peer, max_head=settings.head_size)
         try:
-            head = await self._read_head(stream, guard, self._settings.first_byte_timeout)
+            head = await self._read_head(stream, guard, settings.first_byte_timeout)
             while head is not None:
-                head = await self._serve_head(stream, guard, head, pending)
+                direct = self._find_direct(head.request)
+                if direct is None:
+                    head = await self._serve_head(stream, guard, head, pending)
+                    continue
+                pending.close()
+                is_kept_alive = await serve_direct(stream, guard, head.request, direct, self._origins.headers)
+                if not is_kept_alive or self.is_draining:
+                    return
+                head = await self._read_head(stream, guard, settings.keep_alive, is_idle=True)
         except Refused as refused:
             await _refuse(stream, refused)
+
+    def _find_direct(self, request: Request) -> DirectHandler | None:
+        """Who answers at once, if anybody. Here requests are counted; those that hypercorn reads, in ``_serve_head``."""
+        try:
+            self._rates.check_request(request)
+        except Refused as refused:
+            return _refusing(refused)
+        return self._routes.find_direct(request)
 
     async def _serve_head(
         self, stream: PeerStream, guard: RequestGuard, head: Head, pending: ExitStack
     ) -> Head | None:
         """Serves a request, and as many after it as are for the same server; the first that is not, if any."""
         request = head.request
-        try:
-            self._rates.check_request(request)
-        except Refused as refused:
-            pending.close()
-            return await self._serve_directly(stream, guard, request, _refusing(refused))
-        if (direct := self._routes.find_direct(request)) is not None:
-            pending.close()
-            return await self._serve_directly(stream, guard, request, direct)
         if (upgrade := self._routes.find_upgrade(request)) is not None:
             await self._serve_upgrade(stream, guard, request, upgrade, pending)
             return None
         pending.close()
 
         async def handle(exchange: StreamingExchange) -> None:
-            if exchange.request is not request:  # which was counted above
+            if exchange.request is not request:  # which was counted before
                 self._rates.check_request(exchange.request)
             await self._routes.find_handler(exchange.request)(exchange)
 
@@ -294,14 +303,6 @@ class Port:
             head_timeout=self._settings.head_timeout,
             response_headers=self._origins.headers,
         )
-
-    async def _serve_directly(
-        self, stream: PeerStream, guard: RequestGuard, request: Request, handler: DirectHandler
-    ) -> Head | None:
-        is_kept_alive = await serve_direct(stream, guard, request, handler, self._origins.headers)
-        if not is_kept_alive or self.is_draining:
-            return None
-        return await self._read_head(stream, guard, self._settings.keep_alive, is_idle=True)
 
     async def _serve_upgrade(
         self,

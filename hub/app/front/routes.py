@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from functools import lru_cache
 from typing import Final
 
 from hub.app.front.guard import Refused
@@ -77,7 +78,11 @@ class Routes:
         if self._key_hash and not _has_key(request, self._key_hash):
             headers = {"www-authenticate": "ApiKey"}
             raise Refused(401, "needs an API key", code=ErrorCode.UNAUTHENTICATED, headers=headers)
-        if not self._takes_commands_of_pages and not self._key_hash and _is_rebound(request):
+        if (
+            not self._takes_commands_of_pages
+            and not self._key_hash
+            and _is_rebound(request.headers.get("host", ""))
+        ):
             raise Refused(403, "no name of this host", code=ErrorCode.FORBIDDEN)
         if "origin" not in request.headers or request.method in _SAFE_METHODS:
             return
@@ -87,10 +92,11 @@ class Routes:
         self._origins.check(request)
 
 
-def _is_rebound(request: Request) -> bool:
+@lru_cache(maxsize=64)
+def _is_rebound(host: str) -> bool:
     """Whether a browser may have come here by a name of somebody else's, which was made to mean this machine: then
     its page would read our answers as its own."""
-    host = request.headers.get("host", "").lower().strip()
+    host = host.lower().strip()
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name in ("", "localhost") or name.endswith(".localhost"):
         return False

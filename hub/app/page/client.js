@@ -17,6 +17,7 @@
 import { chooseChannels } from "./channels.js";
 import { HubClock, Latency } from "./clock.js";
 import { toFrame } from "./frames.js";
+import { Handover } from "./handover.js";
 import { PollLink, SseLink, WebSocketLink, whyRefused } from "./links.js";
 import { Positions } from "./positions.js";
 
@@ -112,7 +113,11 @@ export class LiveClient {
   /** Goes on over another transport, from where each channel is. */
   switchTo(transport) {
     if (transport === this.transport && transport === this.using) return;
-    this.#note(this.using, transport);
+    this.handover = new Handover(this.using, transport, {
+      last: this.#last,
+      counts: this.counts,
+      channels: this.watched.size,
+    });
     this.transport = this.using = transport;
     this.#failures = this.#rejected = 0;
     this.#climbedFrom = null;
@@ -364,47 +369,14 @@ export class LiveClient {
   #take(frame) {
     if (!this.#positions.accept(frame)) return;
     this.#last = frame;
-    this.#notice(frame);
+    this.handover?.notice(frame);
     const isLive = frame.event !== "snapshot" && frame.ts >= this.clock.toHub(this.#openedAt);
     if (isLive) this.latency.add(this.clock.toHub(frame.at) - frame.ts);
     for (const listener of this.#listeners) listener(frame);
   }
 
-  // --- handing over --------------------------------------------------------------------------------------
-
-  #note(from, to) {
-    const { lost, repeated, events } = this.counts;
-    const at = this.#last && { channel: this.#last.channel, seq: this.#last.seq };
-    const before = { lost, repeated, events };
-    this.handover = {
-      from,
-      to,
-      at,
-      before,
-      channels: this.watched.size,
-      wentOn: new Set(),
-      ms: null,
-      begun: Date.now(),
-    };
-  }
-
-  #notice(frame) {
-    const handover = this.handover;
-    if (handover === null) return;
-    handover.ms ??= frame.at - handover.begun;
-    if (handover.wentOn.size < handover.channels) handover.wentOn.add(frame.channel);
-  }
-
-  /** What came of the last switch: events lost and repeated since, and how many channels have gone on. */
+  /** What came of the last switch, or null. */
   get handoverResult() {
-    if (this.handover === null) return null;
-    const { before, wentOn } = this.handover;
-    const { lost, repeated, events } = this.counts;
-    return {
-      lost: lost - before.lost,
-      repeated: repeated - before.repeated,
-      events: events - before.events,
-      wentOn: wentOn.size,
-    };
+    return this.handover && this.handover.result(this.counts);
   }
 }

@@ -25,22 +25,24 @@ class Listing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._making = trio.Lock()
         self._made_at = -math.inf
         self._public: list[Row] = []
         self._restricted: list[Channel] = []
 
     async def rows(self, identity: Identity) -> list[Row]:
-        """The channels that ``identity`` may have, without the parts of those that hold the same events; and those
-        that the hub would derive from them, which exist once somebody asks for them."""
-        if trio.current_time() >= self._made_at + LISTING_AGE:
-            self._made_at = trio.current_time()
-            await self._make()
+        """The channels that ``identity`` may have, their own first, without the parts of those that hold the same
+        events; and those that the hub would derive from them, which exist once somebody asks for them."""
+        async with self._making:  # whoever comes meanwhile gets the new list too
+            if trio.current_time() >= self._made_at + LISTING_AGE:
+                await self._make()
+                self._made_at = trio.current_time()
         if identity.user is None:
             return self._public
         own = [channel for channel in self._own(identity) if self._may_have(channel, identity)]
         names = {channel.name for channel in own}
         rows = [_describe(channel) for channel in own if channel.whole not in names]
-        return sorted([*self._public, *rows], key=_name)
+        return [*sorted(rows, key=_name), *self._public]
 
     def _own(self, identity: Identity) -> Iterator[Channel]:
         yield from self._broker.registry.channels_of(identity.user)
