@@ -228,7 +228,7 @@ class Intake:
 
 
 def _event_of(target: Channel, draft: Draft) -> str:
-    """The event's name in an envelope. A state is called so, that it is not taken for a change."""
-    if draft.kind == "snapshot" and target.has_snapshots:
+    """The event's name in an envelope. Where others are changes, a state is called so, that it is not taken for one."""
+    if draft.kind == "snapshot" and target.policy.snapshot not in ("none", "last", "top"):
         return "snapshot"
     return draft.event or target.policy.event

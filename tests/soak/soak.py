@@ -19,8 +19,6 @@ from tests.soak.states import comparable, is_best_first, kind_of, load
 CONFIG = ROOT / "conf" / "demo.toml"
 #: Events per second of the simulated exchange (issue: "at 2,000 events/s").
 RATE = 2000
-#: How long channels are buffered here, in seconds: short, so that memory is at its height early in a run.
-BUFFERED = 10
 #: Seconds between two comparisons of one client.
 PACE = 0.25
 #: Failures of one client that are told.
@@ -42,8 +40,9 @@ def channels_of(market: str, *, parts: bool = False) -> list[str]:
     return [*public, *PRIVATE, *([f"orders@{market}", f"fills@{market}"] if parts else [])]
 
 
-def hub_settings(page_origin: str) -> list[str]:
-    """For ``conf/demo.toml``: full rate, no limits on who comes how often, small buffers in the kernel."""
+def hub_settings(page_origin: str, *, buffered: int) -> list[str]:
+    """For ``conf/demo.toml``: full rate, no limits on who comes how often, small buffers in the kernel, and channels
+    buffered for ``buffered`` seconds, so that memory is at its height early in a run."""
     namespaces = tomllib.loads(CONFIG.read_text())["namespaces"]
     return [
         f"sources.demo.rate={RATE}",
@@ -53,7 +52,7 @@ def hub_settings(page_origin: str) -> list[str]:
         "transports.sse.retry=0.2s",
         "limits.connections_per_ip=0",
         "limits.requests_per_ip=0",
-        *(f"namespaces.{name}.buffer_age={BUFFERED}s" for name in namespaces),
+        *(f"namespaces.{name}.buffer_age={buffered}s" for name in namespaces),
     ]
 
 

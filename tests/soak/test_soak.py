@@ -17,8 +17,11 @@ from tests.soak.soak import CONFIG, Footprint, channels_of, follow, hub_settings
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "25"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
+IS_LONG = SECONDS > 120
 #: Mean seconds until a connection is cut.
-LIFETIME = 4.0 if SECONDS < 120 else 8.0
+LIFETIME = 8.0 if IS_LONG else 4.0
+#: Seconds for which channels are buffered. In a short run slow clients come back too late now and then.
+BUFFERED = 60 if IS_LONG else 10
 
 pytestmark = pytest.mark.needs("node", "node packages", "chromium")
 
@@ -40,7 +43,7 @@ def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people = People(tmp_path)
     with served_pages() as pages, Crowd(pages) as crowd:
         people.api_key("nobody")  # so that there is a file
-        with running_hub(CONFIG, *hub_settings(pages), *people.settings) as hub:
+        with running_hub(CONFIG, *hub_settings(pages, buffered=BUFFERED), *people.settings) as hub:
             footprint = Footprint(hub)
             with running_proxy(hub.address, seed=SEED, lifetime=LIFETIME) as proxy:
                 crowd.address = proxy.address

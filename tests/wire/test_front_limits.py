@@ -77,6 +77,15 @@ async def test_a_connection_lives_on_after_a_refusal(mock_clock: MockClock) -> N
         assert (await client.ask(WHO)).status == 200
 
 
+async def test_a_refusal_of_head_has_no_body(mock_clock: MockClock) -> None:
+    async with serving(requests_per_address=0.5) as served, served.client() as client:
+        await served.ask(WHO)
+        for _ in range(2):
+            response = await client.ask(request("HEAD", "/who"))
+            assert response.status == 429 and int(response.headers["content-length"]) > 0
+        check_limited(await client.ask(WHO), 2)
+
+
 async def test_it_is_refused_before_the_body_and_before_credentials(mock_clock: MockClock) -> None:
     doorman = Doorman()
     async with serving(requests_per_address=0.5, authenticator=doorman) as served:

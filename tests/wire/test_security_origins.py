@@ -18,7 +18,7 @@ FOREIGN = [
     "http://evil.example/hub.test", "http://hub.test:81", "https://hub.test:80", "null", "", "hub.test", "//hub.test",
     "http://", "http://hub.test/", "http://hub.test?", "http://hub.test#", "http://hub.test, http://hub.test",
     "https://evil.example http://hub.test", "file://", "file://hub.test", "ws://hub.test", "chrome-extension://hub.test",
-    "http://hub.test.", "http://hub.test:", "http://hub.test:080", "http://[::1]", "http://hub.test\t", "http://hub\u00a0.test",
+    "http://hub.test.", "http://hub.test:", "http://hub.test:080", "http://[::1]", "http://hub\u00a0.test",
     "https://app.example.com", "javascript:alert(1)", "data:text/html,x", "*",
 ]  # fmt: skip
 OWN = ["http://hub.test", "https://hub.test", "HTTP://HUB.TEST", "http://hub.test:80", "https://hub.test:443"]

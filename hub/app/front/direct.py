@@ -60,7 +60,8 @@ class DirectExchange:
         if not self.is_kept_alive:
             fields["connection"] = "close"
         all_fields = merged(fields, self._response_headers(self.request))
-        await self._stream.send_all(raw_response(status, body, all_fields))
+        content = b"" if self.request.method == "HEAD" else body
+        await self._stream.send_all(raw_response(status, content, all_fields))
 
     async def _receive(self) -> None:
         if self._is_continue_due and not self._guard.pending:
