@@ -105,14 +105,18 @@ class LongPollTransport:
         query = attrs.evolve(query, seen=seen_from_cursor(reading.positions))
         identity = exchange.request.identity
         has_left = False
+        refusal: RequestRefused | None = None
 
         async def read() -> None:
-            nonlocal reading
-            async with broker.waiting_for_news(query.channels, identity) as news:
-                reading = self._read(broker, identity, query)
-                while reading.is_empty and not broker.draining.is_set():
-                    await news.wait()
+            nonlocal reading, refusal
+            try:
+                async with broker.waiting_for_news(query.channels, identity) as news:
                     reading = self._read(broker, identity, query)
+                    while reading.is_empty and not broker.draining.is_set():
+                        await news.wait()
+                        reading = self._read(broker, identity, query)
+            except RequestRefused as error:
+                refusal = error
             nursery.cancel_scope.cancel()
 
         async def leave() -> None:
@@ -127,6 +131,8 @@ class LongPollTransport:
                 nursery.start_soon(read)
         if has_left:
             raise trio.EndOfChannel
+        if refusal is not None:
+            raise refusal
         return reading
 
     # --- /snapshot ----------------------------------------------------------------------------------------

@@ -59,7 +59,13 @@ def _parser() -> argparse.ArgumentParser:
 
     add_publish_command(commands)
 
-    tailing = commands.add_parser("tail", help="print the events of channels, a line each")
+    tailing = commands.add_parser(
+        "tail",
+        help="print the events of channels, a line each",
+        description="Prints the events of channels, a line each.",
+        epilog="Credentials, for channels that are not for everybody, are a token in the variable HUB_TOKEN or an API "
+        "key in HUB_API_KEY.",
+    )
     tailing.add_argument(
         "url", metavar="URL", type=base_url, help="the public port, such as http://127.0.0.1:8080"
     )

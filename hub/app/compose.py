@@ -11,6 +11,7 @@ import resource
 import signal
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -106,42 +107,53 @@ class Hub:
         unexpected failure ends it, after the drain, with that failure.
         """
         _raise_descriptor_limit()
-        public = await _listen(self._settings.server.bind, self._settings.server.backlog)
-        admin_bind = self._settings.server.admin_bind
-        admin = await _listen(admin_bind, self._settings.server.backlog) if admin_bind else []
-        addresses = Addresses(
-            _url(public[0], is_tls=bool(self._settings.server.tls_certificate)),
-            _url(admin[0], is_tls=False) if admin else None,
-        )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._obey_signals, nursery.cancel_scope)
-            await nursery.start(self._authenticator.run)
-            await nursery.start(self.broker.run)
-            for transport in self._transports:
-                serve = partial(transport.serve, self.broker, self._public)
-                await nursery.start(self._watch, f"transport {transport.name}", serve)
-            await nursery.start(self._public.serve, public)
-            if admin:
-                await nursery.start(self._admin.serve, admin)
-            task_status.started(addresses)
-            fields = {"public": addresses.public, "admin": addresses.admin, "node": self.broker.node}
-            lifecycle.info("listening", extra=fields)
-            await self._run_sources(fields)
-            for listener in public:
-                await listener.aclose()
-            await self._public.drain()
-            server = self._settings.server
-            await self.broker.drain(
-                window=server.drain_window,
-                deadline=server.drain_deadline,
-                maintenance=self._maintenance,
+        server = self._settings.server
+        async with AsyncExitStack() as resources:
+            public = await _listen(resources, server.bind, server.backlog)
+            admin = await _listen(resources, server.admin_bind, server.backlog) if server.admin_bind else []
+            if self._provider is not None:
+                await resources.enter_async_context(self._provider)
+            addresses = Addresses(
+                _url(public[0], is_tls=bool(server.tls_certificate)),
+                _url(admin[0], is_tls=False) if admin else None,
             )
-            lifecycle.info("drained", extra={"node": self.broker.node})
-            nursery.cancel_scope.cancel()
-        if self._provider is not None:
-            await self._provider.aclose()
+            async with trio.open_nursery() as nursery:
+                await self._start(nursery, public, admin)
+                task_status.started(addresses)
+                fields = {"public": addresses.public, "admin": addresses.admin, "node": self.broker.node}
+                lifecycle.info("listening", extra=fields)
+                await self._run_sources(fields)
+                for listener in public:
+                    await listener.aclose()
+                await self._drain()
+                nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise PluginFailed(*self._failure)
+
+    async def _start(
+        self,
+        nursery: trio.Nursery,
+        public: list[trio.SocketListener],
+        admin: list[trio.SocketListener],
+    ) -> None:
+        """Starts all but the sources, from the core outwards."""
+        nursery.start_soon(self._obey_signals, nursery.cancel_scope)
+        await nursery.start(self._authenticator.run)
+        await nursery.start(self.broker.run)
+        for transport in self._transports:
+            serve = partial(transport.serve, self.broker, self._public)
+            await nursery.start(self._watch, f"transport {transport.name}", serve)
+        await nursery.start(self._public.serve, public)
+        if admin:
+            await nursery.start(self._admin.serve, admin)
+
+    async def _drain(self) -> None:
+        server = self._settings.server
+        await self._public.drain()
+        await self.broker.drain(
+            window=server.drain_window, deadline=server.drain_deadline, maintenance=self._maintenance
+        )
+        lifecycle.info("drained", extra={"node": self.broker.node})
 
     async def _run_sources(self, fields: Mapping[str, Any]) -> None:
         """Runs the sources until it is time to leave."""
@@ -337,12 +349,16 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-async def _listen(address: str, backlog: int) -> list[trio.SocketListener]:
+async def _listen(resources: AsyncExitStack, address: str, backlog: int) -> list[trio.SocketListener]:
+    """Listeners that ``resources`` close at the end."""
     host, _, port = address.rpartition(":")
     try:
-        return await trio.open_tcp_listeners(int(port), host=host.strip("[]"), backlog=backlog)
+        listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]"), backlog=backlog)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
+    for listener in listeners:
+        await resources.enter_async_context(listener)
+    return listeners
 
 
 def _url(listener: trio.SocketListener, *, is_tls: bool) -> str:

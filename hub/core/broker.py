@@ -71,9 +71,12 @@ def wall_clock_ms() -> int:
 
 
 class News:
-    """Tells a waiting reader that a channel has news. The event is made anew for each wait."""
+    """Tells a waiting reader that a channel has news, or that it must go. The event is made anew for each wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str | None) -> None:
+        self.user = user
+        #: Why it must go.
+        self.refusal: RequestRefused | None = None
         self.event = trio.Event()
         self.channels: list[Channel] = []
 
@@ -82,7 +85,10 @@ class News:
         channel.waiters.add(self.event)
 
     async def wait(self) -> None:
+        """Raises RequestRefused where the reader's rights were taken back."""
         await self.event.wait()
+        if self.refusal is not None:
+            raise self.refusal
         self.ignore()
         self.event = trio.Event()
         for channel in self.channels:
@@ -250,6 +256,21 @@ class Broker:
             "connection close", extra={**session.log_fields, "code": int(code), "seconds": round(seconds, 3)}
         )
 
+    def disconnect(self, farewell: Farewell, *, user: str | None, connection_id: str | None) -> int:
+        """Sends away all that ``user`` has here, and the connection ``connection_id``; returns how many that were."""
+        gone = [
+            session
+            for session in self.sessions.values()
+            if (user and session.identity.user == user) or session.connection_id == connection_id
+        ]
+        for session in gone:
+            session.disconnect(farewell)
+        polls = [news for news in self.polls if user and news.user == user]
+        for news in polls:
+            news.refusal = RequestRefused(ErrorCode.UNAUTHENTICATED, farewell.msg)
+            news.event.set()
+        return len(gone) + len(polls)
+
     def _keep_user_counts(self, session: Session) -> None:
         user = session.identity.user
         if user is not None and session.identity.tier == MARKET_MAKER:
@@ -273,7 +294,7 @@ class Broker:
         A waiting poll of a user counts as a connection. Raises RequestRefused (40004)."""
         self.check_user_connections(identity)
         self.usage.count_connection(identity.user, 1)
-        news = News()
+        news = News(identity.user)
         self.polls.add(news)
         if self.draining.is_set():
             news.event.set()

@@ -220,10 +220,12 @@ class Mounts(Protocol):
         *,
         is_stream: bool = False,
         is_fallback: bool = False,
+        is_open: bool = False,
     ) -> None:
         """``path`` may end in ``/*``: then the handler finds the rest in ``request.path``. ``is_stream``: the
         answer may take its time, or never end, so it counts as a connection; ``is_fallback``:
-        it is counted apart, because who is refused a connection is sent there."""
+        it is counted apart, because who is refused a connection is sent there. ``is_open``: the answer is the same
+        for everybody, so that credentials are not looked at."""
         ...
 
     def mount_upgrade(self, path: str, handler: UpgradeHandler) -> None:

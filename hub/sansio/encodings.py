@@ -7,6 +7,8 @@ transport therefore makes its encodings once, not per client.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import ClassVar
 from typing import Protocol as Interface
 
 from hub.sansio.log import Log
@@ -96,16 +98,27 @@ _DEFLATED = 0x40
 class DeflatedFrames(WebSocketFrames):
     """The same, with messages of at least ``min_size`` bytes deflated, where that makes them smaller."""
 
+    #: A state is framed for each client that subscribes, and is long: the last few such frames are kept. Shorter
+    #: messages are deflated about as fast as they are found; of longer ones a few would be much.
+    KEPT_SIZES: ClassVar[range] = range(1024, 64 * 1024)
+    KEPT: ClassVar[int] = 32
+
     def __init__(self, *, text: bool, level: int, window: int, min_size: int) -> None:
         super().__init__(text=text)
         self._deflater = Deflater(level=level, window=window, keeps_context=False)
         self._min_size = min_size
+        self._find_or_deflate = lru_cache(maxsize=self.KEPT)(self._deflate)
 
     def frame(self, message: bytes, cursor: str, *, is_first: bool = False) -> bytes:
-        if len(message) >= self._min_size:
-            deflated = self._deflater.deflate(message)
-            if len(deflated) < len(message):
-                return _frame(self._first | _DEFLATED, deflated)
+        size = len(message)
+        if size < self._min_size:
+            return _frame(self._first, message)
+        return self._find_or_deflate(message) if size in self.KEPT_SIZES else self._deflate(message)
+
+    def _deflate(self, message: bytes) -> bytes:
+        deflated = self._deflater.deflate(message)
+        if len(deflated) < len(message):
+            return _frame(self._first | _DEFLATED, deflated)
         return _frame(self._first, message)
 
 

@@ -16,24 +16,31 @@ from hub.app.compose import Hub
 from hub.app.settings import Settings
 from hub.app.settings.plugins import find_plugins, settings_of
 from hub.app.settings.sections import LimitSettings, ServerSettings
+from hub.auth.settings import AuthSettings
 from hub.core.broker import Broker
 from hub.sansio.policies import Policy
+from hub.sansio.tiers import AnonymousTier, Tiers
 
 POLICIES = {
     "plain": Policy(pattern="ev:*", event="tick", lag_limit=0),
     "small": Policy(pattern="small:*", buffer_count=5),
     "state": Policy(pattern="state:*", snapshot="last", lag_limit=0),
+    "orders": Policy(pattern="orders", private=True, lag_limit=0, parts="orders@{market}"),
+    "orders_market": Policy(pattern="orders@{market}", private=True, lag_limit=0),
+    "staff": Policy(pattern="staff:*", allow=("role:staff",)),
 }
 
 
 @asynccontextmanager
-async def open_hub() -> AsyncIterator[tuple[Broker, str]]:
+async def open_hub(auth: AuthSettings | None = None) -> AsyncIterator[tuple[Broker, str]]:
     """A hub within the test, and its public URL."""
     plugins = find_plugins("hub.transports", own_only=True)
     hub = Hub(
         Settings(
             server=ServerSettings(bind="127.0.0.1:0", admin_bind=""),
-            limits=LimitSettings(connections_per_ip=0, channels_per_connection=200),
+            limits=LimitSettings(connections_per_ip=0),
+            tiers=Tiers(anonymous=AnonymousTier(channels_per_connection=200)),
+            auth=auth or AuthSettings(),
             namespaces=POLICIES,
             transports={name: settings_of(plugin)() for name, plugin in plugins.items()},
         ),

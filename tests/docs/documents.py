@@ -119,7 +119,13 @@ def rows(document: str, title: str) -> list[list[str]]:
     tree, _ = read(document)
     section = next(section for section in tree.findall(nodes.section) if section[0].astext() == title)
     body = next(iter(section.findall(nodes.tbody)))
-    return [[entry.astext() for entry in row.findall(nodes.entry)] for row in body.findall(nodes.row)]
+    return [[_text(entry) for entry in row.findall(nodes.entry)] for row in body.findall(nodes.row)]
+
+
+def _text(entry: nodes.entry) -> str:
+    """Without what docutils thinks of it: a backslash, for an empty first cell, looks like half a title."""
+    said = [child for child in entry.children if not isinstance(child, nodes.system_message)]
+    return "\n\n".join(child.astext() for child in said)
 
 
 def literals(document: str) -> list[str]:

@@ -20,6 +20,7 @@ from hub.app.settings import Settings
 from hub.app.settings.kinds import Key, keys_of
 from hub.app.settings.loading import ENABLED
 from hub.app.settings.plugins import find_plugins, settings_of
+from hub.app.settings.sections import default_namespaces
 from hub.app.settings.structure import known_keys
 from hub.auth import AuthStatistics, TicketStatistics
 from hub.core.contracts import SourceStatistics
@@ -27,6 +28,7 @@ from hub.core.statistics import BrokerStatistics, Counts, UserCounts
 from hub.sansio.errors import CloseCode, ErrorCode
 from hub.sansio.live import ERROR_NAMES
 from hub.sansio.options import Seconds, Size, parse_seconds, parse_size
+from hub.sansio.views import payloads
 from tests.docs.documents import ROOT, WRITTEN, anchors, every_document, links, literals, read, rows
 from tests.hub_process import HubProcess
 
@@ -156,6 +158,38 @@ def find_key(name: str) -> Key:
 def as_written(kind: Any, text: str) -> Any:
     readers = {Size: parse_size, Seconds: parse_seconds}
     return readers[kind](text) if kind in readers else kind(text)
+
+
+# --- channels -----------------------------------------------------------------------------------------------
+
+#: What the tables say of a namespace's ``on_lag``.
+LAG_WORDS = {"latest": "newest", "snapshot": "snapshot", "drop": "drop", "close": "closed with 4000"}
+
+
+def test_the_tables_of_channels_are_the_shipped_namespaces() -> None:
+    documented = {
+        row[0]: row[3:]
+        for title in ("Market channels", "Private channels")
+        for row in rows("docs/protocol.rst", title)
+    }
+    policies = {policy.pattern: policy for policy in default_namespaces().values()}
+    assert documented.keys() == policies.keys()
+    for pattern, (slow, buffer, event) in documented.items():
+        policy = policies[pattern]
+        expected = [LAG_WORDS[policy.on_lag], f"{policy.buffer_count:,}", policy.event]
+        assert [slow, buffer, event] == (expected if policy.available else ["", "", ""]), pattern
+
+
+def test_the_tables_of_payloads_have_their_fields() -> None:
+    documented: dict[str, list[str]] = {}
+    channel = ""
+    for title in ("Payloads", "What they carry"):
+        for name, fields, _ in rows("docs/protocol.rst", title):
+            channel = name or channel
+            documented.setdefault(channel, []).extend(fields.split())
+    kinds = {"orders": "order", "fills": "fill", "balances": "balance"}
+    actual = {kind: sorted(fields) for kind, fields in payloads._FIELDS.items()}
+    assert {kinds.get(name, name): sorted(fields) for name, fields in documented.items()} == actual
 
 
 # --- codes --------------------------------------------------------------------------------------------------

@@ -52,6 +52,13 @@ def test_opaque_values_stay_the_same() -> None:
     assert bindings.apply('{"epoch":"doc"}') == '{"epoch":"real"}'
 
 
+def test_names_of_things_are_opaque_and_numbers_of_requests_are_not() -> None:
+    bindings = Bindings({})
+    assert difference({"id": "k_doc"}, {"id": "k_real"}, bindings) is None
+    assert bindings.apply("hub keys revoke k_doc") == "hub keys revoke k_real"
+    assert difference({"id": 1}, {"id": 2}, bindings) is not None
+
+
 def check(documented: str, *came: str) -> Transcript:
     transcript = Transcript(join_lines(documented), Bindings({}), "here")
     for line in came:
@@ -66,6 +73,13 @@ def test_lines_are_compared_in_order() -> None:
     )
     check('first\n...\n{"code":1}', "first", "x", "y", json.dumps({"code": 1}))
     assert check("first\n...", "first", "second").is_open
+
+
+def test_a_key_that_is_shown_once_stands_for_the_documented_one() -> None:
+    transcript = check("hub keys: k_1 for carol\nhub_DOCUMENTED", "hub keys: k_9 for carol", "hub_real")
+    assert transcript.bindings.apply("ApiKey hub_DOCUMENTED, k_1") == "ApiKey hub_real, k_9"
+    with pytest.raises(Mismatch):
+        check("hub keys: k_1 for carol", "hub keys: k_1 for dave")
 
 
 @pytest.mark.parametrize("came", [(), ("second",), ("first", "x", "second"), ("first", "second", "third")])

@@ -105,6 +105,19 @@ def test_what_does_not_shrink_is_left_as_it_is() -> None:
     assert framing.frame(b"x" * 500, "", is_first=True)[0] == 0xC2
 
 
+def test_a_long_message_that_is_sent_again_is_not_deflated_again() -> None:
+    framing = DeflatedFrames(text=True, level=5, window=12, min_size=128)
+    states = [str(number).encode() * 1024 for number in range(framing.KEPT)]
+    frames = [framing.frame(state, "") for state in states]
+    framing.frame(b"x" * 1023, "")
+    framing.frame(b"x" * 64 * 1024, "")
+    assert all(framing.frame(state, "") is frame for state, frame in zip(states, frames, strict=True))
+    framing.frame(b"one more" * 200, "")
+    assert framing.frame(states[-1], "") is frames[-1]
+    assert framing.frame(states[0], "") is not frames[0]
+    assert framing.frame(states[0], "") == frames[0]
+
+
 @given(
     st.lists(message_texts | st.sampled_from(SIZES).map(lambda size: "x" * size), max_size=6),
     st.integers(1, 300),

@@ -23,6 +23,9 @@ class People:
         self._key_file = folder / "api-keys.toml"
         public = folder / "issuer.pem"
         public.write_text(self._issuer.public_pem)
+        self._keys = {
+            user: self._add_key(user, tier) for user, tier in ((BOB, "retail"), (MARKET_MAKER, "mm"))
+        }
         self.settings = [
             'auth.jwt_algorithms=["ES256"]',
             f'auth.jwt_key_files=["k1={public}"]',
@@ -35,10 +38,14 @@ class People:
     def bearer(self, user: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user)}"}
 
-    def api_key(self, user: str, tier: str = "retail") -> dict[str, str]:
+    def api_key(self, user: str) -> dict[str, str]:
+        """Of Bob, or of the market maker."""
+        return {"Authorization": f"ApiKey {self._keys[user]}"}
+
+    def _add_key(self, user: str, tier: str) -> str:
         """Makes a key as an operator would."""
         command = ["keys", "add", "--user", user, "--tier", tier, "--file", str(self._key_file)]
         made = subprocess.run(
             [sys.executable, "-m", "hub", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
         )
-        return {"Authorization": f"ApiKey {made.stdout.strip()}"}
+        return made.stdout.strip()

@@ -17,8 +17,9 @@ import httpx
 
 from tests.hub_process import HubProcess, running_hub
 from tests.soak import killed_client
+from tests.soak.comparing import difference
 from tests.soak.killed_client import Journal
-from tests.soak.soak import CONFIG, difference
+from tests.soak.soak import CONFIG
 from tests.soak.states import comparable
 
 TIMES = 100

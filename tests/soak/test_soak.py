@@ -12,8 +12,9 @@ import pytest
 
 from tests.hub_process import running_hub
 from tests.soak.crowd import Crowd, running_proxy, served_pages
+from tests.soak.footprint import Footprint
 from tests.soak.people import ALICE, BOB, MARKET_MAKER, People
-from tests.soak.soak import CONFIG, Footprint, channels_of, follow, hub_settings, table
+from tests.soak.soak import CONFIG, channels_of, follow, hub_settings, table
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "25"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.needs("node", "node packages", "chromium")
 
 def fill(crowd: Crowd, people: People) -> None:
     """A client of every kind, with credentials of every kind."""
-    alice, bob, mm = people.bearer(ALICE), people.bearer(BOB), people.api_key(MARKET_MAKER, "mm")
+    alice, bob, mm = people.bearer(ALICE), people.bearer(BOB), people.api_key(MARKET_MAKER)
     crowd.add_python("websockets /v2", "v2", channels_of("btc_tl"), alice)
     crowd.add_python("websockets /v2 CBOR", "cbor", channels_of("btc_usdt", parts=True), mm)
     crowd.add_python("websockets /live", "live", channels_of("eth_usdt", parts=True), bob)
@@ -42,7 +43,6 @@ def fill(crowd: Crowd, people: People) -> None:
 def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people = People(tmp_path)
     with served_pages() as pages, Crowd(pages) as crowd:
-        people.api_key("nobody")  # so that there is a file
         with running_hub(CONFIG, *hub_settings(pages, buffered=BUFFERED), *people.settings) as hub:
             footprint = Footprint(hub)
             with running_proxy(hub.address, seed=SEED, lifetime=LIFETIME) as proxy:

@@ -191,7 +191,7 @@ def upgrade_request(path: str, *headers: str) -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
         f"GET {path} HTTP/1.1",
-        "Host: hub.test",
+        "Host: hub.localhost",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {key}",
@@ -203,7 +203,7 @@ def upgrade_request(path: str, *headers: str) -> bytes:
 
 def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
     """A plain HTTP/1.1 request; Content-Length comes by itself where there is a body."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: hub.test", *headers]
+    lines = [f"{method} {target} HTTP/1.1", "Host: hub.localhost", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -31,6 +31,8 @@ from tests.wire.security import (
 )
 
 dialects = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+#: Where each takes seconds: compression makes no difference to time.
+plain_dialects = pytest.mark.parametrize("name", ["v2", "v2 cbor", "live"])
 SECRET = "for alice's eyes"
 
 
@@ -59,10 +61,10 @@ def expires_at(value: dict[str, Any]) -> int:
 # --- expiry -------------------------------------------------------------------------------------------------
 
 
-@dialects
-def test_is_warned_and_then_sent_away(estate: Estate, dialect: Dialect) -> None:
+@plain_dialects
+def test_is_warned_and_then_sent_away(estate: Estate, name: str) -> None:
     token = estate.token("alice", expires_in=2)
-    with talking(estate, dialect, bearer(token)) as talk:
+    with talking(estate, DIALECTS[name], bearer(token)) as talk:
         talk.subscribe("fills")
         warning = talk.read_until(expiring)
         assert abs(expires_at(warning) - time.time() * 1000) < 10_000
@@ -71,21 +73,22 @@ def test_is_warned_and_then_sent_away(estate: Estate, dialect: Dialect) -> None:
         assert len([value for value in left.heard if expiring(value)]) == 1
 
 
-def test_so_is_a_stream(estate: Estate) -> None:
-    token = estate.token("alice", expires_in=2)
-    for credentials in (bearer(token), by_query(estate.ticket(bearer(token)), "ticket"), by_query(token)):
-        with estate.peer() as peer:
-            peer.send(request("GET", credentials.target("/sse", "channels=fills"), *credentials.headers))
-            assert peer.read_head()[0] == 200
-            said = b"".join(peer.chunks())
-            assert b"token_expiring" in said and b'"code":4003' in said.rpartition(b"event: disconnecting")[2]
-        token = estate.token("alice", expires_in=2)
+@pytest.mark.parametrize("way", ["token", "ticket", "header"])
+def test_so_is_a_stream(estate: Estate, way: str) -> None:
+    credentials = bearer(token := estate.token("alice", expires_in=2))
+    if way != "header":
+        credentials = by_query(estate.ticket(credentials) if way == "ticket" else token, way)
+    with estate.peer() as peer:
+        peer.send(request("GET", credentials.target("/sse", "channels=fills"), *credentials.headers))
+        assert peer.read_head()[0] == 200
+        said = b"".join(peer.chunks())
+        assert b"token_expiring" in said and b'"code":4003' in said.rpartition(b"event: disconnecting")[2]
 
 
-@dialects
-def test_a_new_token_in_time_keeps_it(estate: Estate, dialect: Dialect) -> None:
+@plain_dialects
+def test_a_new_token_in_time_keeps_it(estate: Estate, name: str) -> None:
     """The old one's end passes without a word, and the new one's is told."""
-    with talking(estate, dialect, bearer(estate.token("alice", expires_in=2))) as talk:
+    with talking(estate, DIALECTS[name], bearer(estate.token("alice", expires_in=2))) as talk:
         talk.subscribe("fills")
         first = talk.read_until(expiring)
         assert talk.authenticate(estate.token("alice", expires_in=5)) == Verdict(0, "alice")
@@ -98,9 +101,9 @@ def test_a_new_token_in_time_keeps_it(estate: Estate, dialect: Dialect) -> None:
             talk.read()
 
 
-@dialects
-def test_a_bad_or_old_token_does_not_keep_it(estate: Estate, dialect: Dialect) -> None:
-    with talking(estate, dialect, bearer(estate.token("alice", expires_in=2))) as talk:
+@plain_dialects
+def test_a_bad_or_old_token_does_not_keep_it(estate: Estate, name: str) -> None:
+    with talking(estate, DIALECTS[name], bearer(estate.token("alice", expires_in=2))) as talk:
         talk.read_until(expiring)
         assert talk.authenticate(estate.token("alice", expires_in=-60)).code == 40101
         assert talk.authenticate(estate.token("alice")[:-4] + "AAAA").code == 40100

@@ -113,15 +113,11 @@ class AdminPages:
         if not user and not connection:
             raise RequestRefused(ErrorCode.INVALID_REQUEST, "name userId or connId")
         reason, code = fields.get("reason", "disconnected"), _parse_code(fields.get("code"))
-        gone = [
-            session
-            for session in self._broker.sessions.values()
-            if (user and session.identity.user == user) or session.connection_id == connection
-        ]
-        self._audit("admin disconnect", {"userId": user, "connId": connection, "sessions": len(gone)})
-        for session in gone:
-            session.disconnect(Farewell(code, reason))
-        await _respond(exchange, {"disconnected": len(gone)})
+        count = self._broker.disconnect(
+            Farewell(code, reason), user=user or None, connection_id=connection or None
+        )
+        self._audit("admin disconnect", {"userId": user, "connId": connection, "sessions": count})
+        await _respond(exchange, {"disconnected": count})
 
     async def drain(self, exchange: Exchange) -> None:
         fields = parse_fields(exchange.request)

@@ -69,6 +69,12 @@ class Disconnecting(msgspec.Struct, frozen=True, rename="camel"):
     retry_after_ms: int = 0
 
 
+class Expiring(msgspec.Struct, frozen=True, rename="camel"):
+    """``data`` of ``token_expiring``: Unix milliseconds."""
+
+    expires_at: int
+
+
 class Lost(msgspec.Struct, frozen=True, rename="camel"):
     """``data`` of ``gap`` and ``backpressure_drop``; ``to_seq`` is None where nobody can know it."""
 

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import trio
 
-from hub.app.commands.endings import ENOUGH, Ending, refused
+from hub.app.commands.endings import ENOUGH, Ending
 from hub.app.commands.envelopes import PollAnswer
 from hub.app.commands.following import Follower
 from hub.sansio.sse_parser import ServerSentEvent, SseParser
@@ -30,11 +30,11 @@ async def follow_sse(base: str, follower: Follower) -> Ending:
     follower.ask(1)
     try:
         async with (
-            _client(SILENCE) as client,
+            _client(SILENCE, follower) as client,
             client.stream("GET", f"{base}/sse", params=_query(follower)) as response,
         ):
             if response.status_code != HTTPStatus.OK:
-                return _refused(response, await response.aread())
+                return _refused(follower, response, await response.aread())
             return follower.ended(await _read_events(response, follower))
     except httpx.HTTPError as error:
         return follower.ended(_lost(error))
@@ -66,12 +66,12 @@ async def follow_poll(base: str, follower: Follower) -> Ending:
     """Polls ``/poll``, one answer after another, until one fails."""
     follower.ask(0)
     try:
-        async with _client(POLL_SILENCE) as client:
+        async with _client(POLL_SILENCE, follower) as client:
             while follower.wants_more:
                 begin, is_resumed = trio.current_time(), follower.progress.cursor is not None
                 response = await client.get(f"{base}/poll", params=_query(follower))
                 if response.status_code != HTTPStatus.OK:
-                    return _refused(response, response.content)
+                    return _refused(follower, response, response.content)
                 answer = msgspec.json.decode(response.content, type=PollAnswer)
                 follower.connected()
                 for raw in answer.events:
@@ -91,13 +91,15 @@ def _certificates() -> ssl.SSLContext:
     return ssl.create_default_context()  # reads some hundred files, so not for each connection
 
 
-def _client(silence: float) -> httpx.AsyncClient:
-    # As on the WebSocket: the system's certificates, nobody's proxy.
+def _client(silence: float, follower: Follower) -> httpx.AsyncClient:
+    # As on the WebSocket: the system's certificates, nobody's proxy, and credentials for this hub alone: whoever
+    # a redirect would name is not asked.
     return httpx.AsyncClient(
         verify=_certificates(),
         trust_env=False,
+        follow_redirects=False,
         timeout=httpx.Timeout(silence, connect=_CONNECT_SECONDS),
-        headers={"accept-encoding": "identity", "cache-control": "no-store"},
+        headers={"accept-encoding": "identity", "cache-control": "no-store", **follower.headers},
     )
 
 
@@ -110,10 +112,9 @@ def _query(follower: Follower) -> dict[str, str]:
     return query
 
 
-def _refused(response: httpx.Response, body: bytes) -> Ending:
-    return refused(
-        response.status_code, {name.lower(): text for name, text in response.headers.items()}, body
-    )
+def _refused(follower: Follower, response: httpx.Response, body: bytes) -> Ending:
+    headers = {name.lower(): text for name, text in response.headers.items()}
+    return follower.refused(response.status_code, headers, body)
 
 
 def _lost(error: httpx.HTTPError) -> Ending:

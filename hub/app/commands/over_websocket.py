@@ -10,7 +10,7 @@ import msgspec
 import trio
 import trio.abc
 
-from hub.app.commands.endings import ENOUGH, Ending, closed, refused
+from hub.app.commands.endings import ENOUGH, Ending, closed
 from hub.app.commands.following import Follower
 from hub.app.commands.progress import Progress
 from hub.app.commands.websocket_client import ABNORMAL, Closed, Rejected, WebSocketClient
@@ -63,7 +63,7 @@ async def _converse(client: WebSocketClient, base: str, follower: Follower) -> E
     parts = urlsplit(base)
     try:
         with trio.fail_after(_CONNECT_SECONDS):
-            await client.open(parts.netloc.rpartition("@")[2], f"{parts.path}/live")
+            await client.open(parts.netloc.rpartition("@")[2], f"{parts.path}/live", follower.headers)
         commands = subscribe_commands(follower.channels, follower.progress)
         follower.ask(len(commands))
         for command in commands:
@@ -74,7 +74,7 @@ async def _converse(client: WebSocketClient, base: str, follower: Follower) -> E
     except trio.TooSlowError:
         return Ending(reason="cannot connect: no answer")
     except Rejected as answer:
-        return refused(answer.status, answer.headers, answer.body)
+        return follower.refused(answer.status, answer.headers, answer.body)
     except Closed as end:
         if end.code == ABNORMAL:
             return Ending(reason=f"connection lost: {end.reason}" if end.reason else "connection lost")

@@ -58,9 +58,10 @@ class WebSocketClient:
         self._message_size = message_size
         self._protocol = WSConnection(ConnectionType.CLIENT)
 
-    async def open(self, host: str, path: str) -> None:
-        """Shakes hands. Raises Rejected."""
-        await self._send(Request(host=host, target=path))
+    async def open(self, host: str, path: str, headers: Mapping[str, str]) -> None:
+        """Shakes hands, with ``headers`` beside those that it takes. Raises Rejected."""
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send(Request(host=host, target=path, extra_headers=fields))
         event = await self._next_event()
         if isinstance(event, RejectConnection):
             headers = {

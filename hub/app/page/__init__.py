@@ -50,5 +50,5 @@ def _mount_file(mounts: Mounts, path: str, content: bytes, headers: dict[str, st
     async def answer(exchange: Exchange) -> None:
         await exchange.respond(200, content, headers)
 
-    mounts.mount_http("GET", path, answer)
-    mounts.mount_http("HEAD", path, answer)
+    mounts.mount_http("GET", path, answer, is_open=True)
+    mounts.mount_http("HEAD", path, answer, is_open=True)
