@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -82,11 +82,12 @@ def make_broker(
     fetch: FetchState | None = None,
     authenticator: Authenticator | None = None,
     now_ms: Callable[[], int] = lambda: 1_740_000_000_000,
-    **changes: dict[str, Any],
+    changes: Mapping[str, dict[str, Any]] | None = None,
+    **more_changes: dict[str, Any],
 ) -> Broker:
-    """A broker of the market; ``extra`` policies come after its own."""
+    """A broker of the market, with ``changes`` of its policies by name; ``extra`` ones come after them."""
     return Broker(
-        Namespaces((*policies(**changes), *extra), VALUES),
+        Namespaces((*policies(**(changes or {}), **more_changes), *extra), VALUES),
         limits=limits,
         tiers=tiers,
         authenticator=authenticator,

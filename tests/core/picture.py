@@ -47,7 +47,7 @@ class Picture:
 
 
 def _levels(levels: list[list[str]]) -> dict[str, str]:
-    sides = dict(map(tuple, levels))
+    sides = {price: amount for price, amount in levels}
     assert len(sides) == len(levels), "a price is there twice"
     return sides
 

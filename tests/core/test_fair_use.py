@@ -11,7 +11,7 @@ import trio.testing
 
 from hub.core.broker import RETRY_AFTER_MS, Broker
 from hub.core.fair_use import Allowance, Usage
-from hub.sansio.commands import Authenticate, Ping, Subscribe, Unsubscribe
+from hub.sansio.commands import Authenticate, Command, Ping, Subscribe, Unsubscribe
 from hub.sansio.encodings import Encoding
 from hub.sansio.errors import CloseCode, ErrorCode, RequestRefused
 from hub.sansio.identity import Identity
@@ -241,7 +241,7 @@ def test_an_allowance_in_constant_memory() -> None:
 
 def test_which_limit_it_was() -> None:
     allowance = Allowance(tier(subscribes=1, unsubscribes=1, pings=1, messages=7))
-    commands = [Subscribe(1, ("a",), {}), Unsubscribe(1, ("a",)), Ping(1)]
+    commands: list[Command] = [Subscribe(1, ("a",), {}), Unsubscribe(1, ("a",)), Ping(1)]
     assert [allowance.take(command, 0.0) for command in commands] == [None] * 3
     assert [allowance.take(command, 0.0) for command in commands] == ["subscribes", "unsubscribes", "pings"]
     assert allowance.take(Authenticate(1, "t"), 0.0) is None

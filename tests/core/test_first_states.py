@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -58,7 +57,7 @@ def back_end() -> BackEnd:
 
 
 async def open_broker(nursery: trio.Nursery, back_end: BackEnd, **more: Any) -> Broker:
-    provided: Mapping[str, Any] = {"provider": URL}
+    provided = {"provider": URL}
     broker = make_broker(
         fetch=back_end.fetch, orders=provided, balances=provided, book=provided, bbo=provided, **more
     )

@@ -108,7 +108,7 @@ async def play(setup: Setup, begins: list[Any], script: list[Any], truth: Truth)
         write_deadline=0.0, idle_timeout=0.0, slow=SlowRules(warn_dropped=10, close_dropped=300),
         registry=RegistryLimits(buffered_bytes=setup.buffered_bytes),
     )  # fmt: skip
-    broker = make_broker(limits=limits, **SMALL)
+    broker = make_broker(limits=limits, changes=SMALL)
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         world = World(nursery, broker, truth, ANNA)

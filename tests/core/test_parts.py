@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hub.core.broker import BrokerLimits
 from hub.core.reading import read_channels
 from hub.core.registry import RegistryLimits
 from hub.sansio.commands import SeenPosition, seen_from_cursor
+from hub.sansio.drops import SlowRules
 from hub.sansio.encodings import Encoding
 from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.publication import Position
@@ -242,6 +244,7 @@ async def test_polls_of_both(
     for number in range(1, count // 2):
         broker.publish("fills", dump(fill(number, ("btc_tl", "eth_tl", "no_such")[number % 3])), user="anna")
     told: list[Told] = []
+    positions: Mapping[str, Position] = {}
     for turn in range(60):
         if turn < count // 2:
             number = count // 2 + turn
@@ -252,13 +255,14 @@ async def test_polls_of_both(
             broker, ANNA, order_, seen, BARE_V2, max_events=max_events, max_bytes=max_bytes
         )
         told += [understand(json.loads(message), None) for message in reading.messages]
-        seen = dict(seen_from_cursor(reading.positions))
+        positions = reading.positions
+        seen = dict(seen_from_cursor(positions))
     assert numbers(told, "fills") == list(range(2, count + 1))
     assert sorted(trades(told)) == list(range(1, count))
     for name in (BTC, ETH):
         seqs = numbers(told, name)
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs))) if seqs else True
-    assert reading.positions == {
+    assert positions == {
         name: Position(channel.log.epoch, channel.log.head_seq)
         for name in order_
         for channel in [channel_of(broker, name, "anna")]
@@ -278,3 +282,33 @@ async def test_a_slow_client_of_both_has_its_rounds_cut(
     told = await peer.settle()
     assert sorted(trades(told)) == list(range(40))
     assert numbers(told, "fills") == list(range(1, 41))
+
+
+@pytest.mark.parametrize("lags", [(0, 2), (2, 0), (2, 2), (1, 3)])
+async def test_a_laggard_whose_part_has_a_limit_of_its_own(
+    nursery: trio.Nursery, autojump_clock: Clock, lags: tuple[int, int]
+) -> None:
+    """What is promised on the part goes with the whole, and what is skipped comes after it: neither waits for ever."""
+    whole_lag, part_lag = lags
+    broker = make_broker(
+        limits=BrokerLimits(slow=SlowRules(warn_dropped=0, close_dropped=0)),
+        fills={"lag_limit": whole_lag, "on_lag": "drop"},
+        fills_market={"lag_limit": part_lag, "on_lag": "drop"},
+    )
+    await nursery.start(broker.run)
+    peer = await connect(nursery, broker, identity=ANNA)
+    await peer.request("subscribe", "fills", BTC)
+    peer.link.capacity = 50
+    for count in (5, 20):
+        for number in range(count):
+            broker.publish("fills", dump(fill(100 * count + number)), user="anna")
+        await trio.testing.wait_all_tasks_blocked()
+    with trio.fail_after(60):
+        for _ in range(200):
+            peer.read(50)
+            for _ in range(20):
+                await trio.lowlevel.checkpoint()
+    told = [one for one in peer.told if one.channel == BTC]
+    last = told[-1].data["toSeq"] if told[-1].kind == "drop" else told[-1].seq
+    assert last == 25
+    assert len(trades(peer.told)) == len(set(trades(peer.told)))

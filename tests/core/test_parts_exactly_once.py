@@ -51,10 +51,10 @@ class Account:
     def take(self, told: Told) -> None:
         position = self.positions.get(told.channel)
         assert position is not None, f"{told} of a channel that it does not have"
-        if told.kind == "gap":
+        if told.kind in ("gap", "drop"):
             begin, end = told.data["fromSeq"], told.data["toSeq"]
             assert begin == position.seq + 1
-            assert told.data["reason"] == "evicted"
+            assert told.data.get("reason", "evicted") == "evicted"
             self.lost.update((told.channel, seq) for seq in range(begin, end + 1))
             self.positions[told.channel] = Position(position.epoch, end)
             return
@@ -228,11 +228,16 @@ class Numbers:
         assert all(item["tradeId"] in self.seqs for item in items)
 
 
-async def play(first: tuple[Any, ...], script: list[tuple[Any, ...]], buffers: tuple[int, int]) -> None:
+async def play(
+    first: tuple[Any, ...], script: list[tuple[Any, ...]], buffers: tuple[int, int], lags: tuple[int, int]
+) -> None:
+    on_lag = "drop" if any(lags) else "close"
+    slow = SlowRules(warn_dropped=0, close_dropped=0)
     broker = make_broker(
-        fills={"buffer_count": buffers[0]}, fills_market={"buffer_count": buffers[1]},
-        limits=BrokerLimits(write_deadline=0.0, idle_timeout=0.0, slow=SlowRules(warn_dropped=0, close_dropped=0)),
-    )  # fmt: skip
+        fills={"buffer_count": buffers[0], "lag_limit": lags[0], "on_lag": on_lag},
+        fills_market={"buffer_count": buffers[1], "lag_limit": lags[1], "on_lag": on_lag},
+        limits=BrokerLimits(write_deadline=0.0, idle_timeout=0.0, slow=slow),
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         client, numbers = Client(nursery, broker), Numbers(broker)
@@ -290,19 +295,21 @@ async def do(client: Client, numbers: Numbers, step: tuple[Any, ...]) -> None:
     script=st.lists(STEPS, min_size=5, max_size=60),
     counts=st.sampled_from(((1, 1, 100), (2, 2, 100), (64, 512, 1 << 17))),
     buffers=st.sampled_from(((1000, 1000), (1000, 1000), (5, 1000), (1000, 4), (6, 3))),
+    lags=st.sampled_from(((0, 0), (0, 0), (2, 2), (0, 3), (3, 0), (9, 1))),
 )
 def test_exactly_once(
     first: tuple[Any, ...],
     script: list[tuple[Any, ...]],
     counts: tuple[int, int, int],
     buffers: tuple[int, int],
+    lags: tuple[int, int],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relations_module, "SLICE_COUNT", counts[0])
         patch.setattr(pieces_module, "SLICE_COUNT", counts[0])
         patch.setattr(channel_module, "SLICE_COUNT", counts[1])
         patch.setattr(pieces_module, "ROUND_BYTES", counts[2])
-        trio.run(play, first, script, buffers, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(play, first, script, buffers, lags, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @settings(max_examples=150)

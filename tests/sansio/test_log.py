@@ -148,6 +148,7 @@ class LogAgainstModel(RuleBasedStateMachine):
         assert [item.seq for item in self.kept] == list(range(log.first_seq, log.head_seq + 1))
         assert (log.first_seq, log.head_seq, len(log)) == (self.first, self.head, len(self.kept))
         assert log.position == Position(EPOCH, self.head)
+        assert log.next_position == Position(EPOCH, self.head + 1)
         assert log.oldest is (self.kept[0] if self.kept else None)
 
     @invariant()
@@ -158,6 +159,17 @@ class LogAgainstModel(RuleBasedStateMachine):
 
 TestLogAgainstModel = LogAgainstModel.TestCase
 TestLogAgainstModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+def test_each_way_to_come_back() -> None:
+    log = Log(Position(EPOCH, 0), max_count=3, max_bytes=1 << 30, max_age=math.inf)
+    for seq in range(1, 6):
+        log.append(publication(seq))
+    assert log.resume(4, EPOCH) == log.resume(4, None) == Resumption(4, None)
+    assert log.resume(2, None) == Resumption(2, None)
+    assert log.resume(1, EPOCH) == Resumption(2, Gap("evicted", 2, 2))
+    assert log.resume(6, None) == Resumption(5, Gap("ahead", 7, None))
+    assert log.resume(4, "other") == Resumption(5, Gap("epoch", 5, None))
 
 
 def test_what_is_let_go_of_is_not_held_back_by_the_list() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from hub.sansio.options import Seconds
@@ -52,6 +53,8 @@ def test_contradictions(options: dict[str, Any], why: str) -> None:
 def test_relations() -> None:
     check_relations({})
     check_relations({"top": TOP, "book": BOOK, "orders": ORDERS, "orders_market": PART})
+    whole, part = (attrs.evolve(policy, provider="http://a/") for policy in (ORDERS, PART))
+    check_relations({"part": part, "whole": whole})
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,8 @@ def test_relations() -> None:
         {"whole": ORDERS},
         {"whole": ORDERS, "part": Policy(pattern="orders@{market}")},
         {"whole": ORDERS, "part": Policy(pattern="orders@{user}", private=True)},
+        {"whole": attrs.evolve(ORDERS, provider="http://a/"), "part": PART},
+        {"whole": ORDERS, "part": attrs.evolve(PART, provider="http://a/")},
         {"whole": Policy(pattern="orders.{depth}", private=True, parts="orders@{market}"), "part": PART},
         {"whole": Policy(pattern="orders*", private=True, parts="orders@{market}"), "part": PART},
     ],

@@ -67,12 +67,11 @@ class Footprint:
         return httpx.get(self._hub.admin_url + path, timeout=30, trust_env=False).json()
 
     def __str__(self) -> str:
-        memory = [
-            round(size / 2**20)
-            for size in (self._memory[0], self._height(), max(self._memory), self._left_memory)
-        ]
+        tenth = max(1, len(self._memory) // 10)
+        memory = [max(self._memory[at : at + tenth]) for at in range(0, len(self._memory), tenth)]
+        course = " ".join(f"{size / 2**20:.0f}" for size in memory)
         return (
             f"hub: {self.rate:.0f} events/s; descriptors {self._descriptors} before, up to {self._most_descriptors}, "
-            f"{self._left_descriptors} after; memory {memory[0]} MB at first, {memory[1]} in the first half, "
-            f"up to {memory[2]}, {memory[3]} after\n"
+            f"{self._left_descriptors} after; memory in MB, tenth by tenth: {course}; "
+            f"{self._left_memory / 2**20:.0f} after\n"
         )

@@ -29,6 +29,7 @@ class WebSocketLink:
     keepalive_is_enough = False
 
     __slots__ = (
+        "_has_left",
         "_has_violated",
         "_inbound",
         "_nursery",
@@ -54,6 +55,7 @@ class WebSocketLink:
         self._nursery = nursery
         self._inbound = Inbound(settings.message_size, may_be_deflated=may_be_deflated)
         self._read_size = min(max(settings.message_size, LEAST_READ), LARGEST_READ)
+        self._has_left = False
         self._has_violated = False
 
     async def send(self, data: bytes) -> None:
@@ -71,23 +73,28 @@ class WebSocketLink:
                 return event
 
     async def aclose(self, code: int, reason: str) -> None:
-        # A close frame's reason is at most 123 bytes (RFC 6455, section 5.5).
-        payload = reason.encode()[:123].decode(errors="ignore")
-        await self._stream.send_all(WebSocketFrames.close(int(code), payload))
+        if not self._has_left:
+            # A close frame's reason is at most 123 bytes (RFC 6455, section 5.5).
+            payload = reason.encode()[:123].decode(errors="ignore")
+            await self._stream.send_all(WebSocketFrames.close(int(code), payload))
+            await self._wait_left()
+        await self._stream.aclose()
+
+    async def _wait_left(self) -> None:
+        """The peer's answer. One that broke the protocol is not heard any more, so it cannot be waited for."""
         try:
-            # A peer that broke the protocol is not heard any more, so its answer cannot be waited for.
-            while not self._has_violated and not isinstance(await self._next_event(), PeerClose):
-                pass
+            while not self._has_violated and not self._has_left:
+                await self._next_event()
         except (ProtocolViolated, trio.BrokenResourceError):
             pass
-        await self._stream.aclose()
 
     async def _next_event(self) -> str | bytes | PeerPing | PeerClose:
         """Raises ProtocolViolated, and BrokenResourceError where the stream ends without a close frame."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             event = self._inbound.next_event()
-            if event is not None:
-                await trio.lowlevel.checkpoint()
+            if event is not None:  # which must not get lost
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while event is None:
                 data = await self._stream.receive_some(self._read_size)
                 if not data:
@@ -98,6 +105,7 @@ class WebSocketLink:
         except ProtocolViolated:
             self._has_violated = True
             raise
+        self._has_left = isinstance(event, PeerClose)
         return event
 
     async def _answer(self, frame: bytes) -> None:
