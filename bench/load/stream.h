@@ -26,6 +26,7 @@ struct subscriber {
 	bool ready, stuck;
 	bool chunked;
 	bool deflated; /* permessage-deflate was agreed on */
+	uint8_t uninflated; /* messages since the last one that was looked into */
 	uint8_t chunk_state;
 	uint64_t chunk_left;
 	uint32_t kept, kept_room;

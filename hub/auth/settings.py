@@ -87,7 +87,7 @@ class AuthSettings:
     jwt_key_files: tuple[str, ...] = option(
         (),
         doc='PEM files, each with a public key or certificate that tokens are verified with; as "kid=path" for '
-        "tokens with that key id only",
+        "tokens with that key id or none",
         check=_check_key_file,
     )
     jwks_url: str = option(

@@ -146,6 +146,15 @@ class Audible(Protocol):
     last_heard: float
 
 
+@runtime_checkable
+class Answering(Protocol):
+    """A link whose peer says that it leaves, and waits for an answer."""
+
+    async def answer_close(self) -> None:
+        """Answers, after ``receive`` has raised EndOfChannel. Nothing is sent after it."""
+        ...
+
+
 # --- transports ------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,14 @@ class Allowance:
         #: When the latest refusals were: as many as the tier bears.
         self._violations: list[float] = []
 
+    def adopt(self, tier: Tier) -> None:
+        """The client has another tier now. What it used up stays used up, or it would go to and fro for more."""
+        self._tier = tier
+        self._messages.change(tier.messages, max(1, tier.messages))
+        for name, bucket in self._buckets.values():
+            rate = getattr(tier, name)
+            bucket.change(rate, max(1, rate))
+
     def take(self, command: Command | None, now: float) -> str | None:
         """Counts a message (None: one that is no command). The limit that it is over, or None."""
         if not self._messages.take(now):

@@ -49,10 +49,12 @@ class Relations:
         part = self._subscriptions.get(name)
         if part is None or part.channel.log.epoch != place.epoch:
             return None
-        if part in moved or part.needs_state or part.gap is not None or part.skip is not None:
+        if part in moved or part.needs_state or part.gap is not None:
             raise Waits
         told = ahead.get(name)
         position = part.position if told is None else told.seq
+        if part.skip is not None and position >= part.skip[0]:  # what it lost is what it tells next
+            raise Waits
         if position >= place.seq:
             return None
         if position + 1 < place.seq or place.seq < part.channel.log.first_seq:

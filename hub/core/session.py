@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from hub.core.contracts import Audible, Link
+from hub.core.contracts import Answering, Audible, Link
 from hub.core.fair_use import Allowance
 from hub.core.subscription import Subscription
 from hub.core.writer import Writer
@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_AT_LEAST = 9.0
 #: Timers are looked at once a second, so what is due in between goes out a little early.
 TICK = 1.0
+
+
+#: Seconds that a client has to take the answer to its own farewell.
+GOODBYE_DEADLINE = 5.0
 
 
 @attrs.frozen
@@ -120,6 +124,8 @@ class Session:
                         await self._read_commands()
                     if self.farewell is not None:
                         await self._say_goodbye(self.farewell)
+                    elif isinstance(self.link, Answering):
+                        await self._answer_goodbye(self.link)
                 finally:
                     # The scheduler may still come by before the subscriptions are gone.
                     self.writer.retire()
@@ -150,6 +156,16 @@ class Session:
             try:
                 await self.writer.wait_flushed()
                 await self.link.aclose(farewell.code, farewell.msg)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    async def _answer_goodbye(self, link: Answering) -> None:
+        # Nothing may come after the answer, and a message that was cut must be finished before.
+        self.writer.mute()
+        with trio.move_on_after(GOODBYE_DEADLINE):
+            try:
+                await self.writer.wait_flushed()
+                await link.answer_close()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 
@@ -289,7 +305,7 @@ class Session:
             self.broker.check_user_connections(identity)
         if identity.tier != before.tier:
             self.tier = self.broker.tiers.find(identity.tier)
-            self._allowance = Allowance(self.tier)
+            self._allowance.adopt(self.tier)
         self.identity = identity
         self._is_expiry_told = False
         if before.user is None:
@@ -329,7 +345,7 @@ class Session:
 
     def tick(self, now: float) -> None:
         """What is due by the clock; called about once a TICK."""
-        if self.farewell is not None:
+        if self.farewell is not None or self.writer.is_muted:  # it is leaving
             return
         self.writer.drop_excess()
         limits = self.broker.limits

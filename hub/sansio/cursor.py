@@ -9,13 +9,13 @@ see: rights are checked again wherever a cursor comes in.
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cbor2
 
+from hub.sansio import strict_cbor
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.names import is_channel_name
 from hub.sansio.publication import MAX_SEQ, Position
@@ -28,6 +28,8 @@ DEFLATE_BEYOND = 384
 #: No cursor of ours inflates to more: 200 channels of 64 characters.
 MAX_INFLATED = 32 * 1024
 MAX_EPOCH_LENGTH = 64
+#: Of the CBOR; ours is three deep.
+MAX_DEPTH = 8
 
 
 def encode_cursor(positions: Iterable[tuple[str, Position]]) -> str:
@@ -47,7 +49,7 @@ def decode_cursor(text: str, *, max_size: int) -> Mapping[str, Position]:
         raise _bad(f"longer than {max_size} characters")
     try:
         value = _decode_value(text)
-    except (ValueError, cbor2.CBORError, RecursionError, TypeError, OverflowError, MemoryError, zlib.error):
+    except (*strict_cbor.CBOR_ERRORS, zlib.error):
         raise _bad("not a cursor of this hub") from None
     if not (isinstance(value, list) and len(value) == 2 and value[0] == VERSION):
         raise _bad("not a cursor of this hub")
@@ -63,11 +65,7 @@ def _decode_value(text: str) -> Any:
         raw = inflater.decompress(raw, MAX_INFLATED)
         if not inflater.eof or inflater.unused_data:
             raise ValueError("not whole, or too long")
-    stream = io.BytesIO(raw)
-    value = cbor2.CBORDecoder(stream, max_depth=8, allow_duplicate_keys=False, read_size=1).decode()
-    if stream.tell() != len(raw):
-        raise ValueError("more than one item")
-    return value
+    return strict_cbor.loads(raw, max_depth=MAX_DEPTH)
 
 
 def _positions(epochs: object) -> Mapping[str, Position]:

@@ -25,7 +25,7 @@ class Policy:
     """The rules of one ``[namespaces.NAME]``. The field documentation is the configuration reference."""
 
     pattern: str = option(
-        doc="names of its channels, with holes {market}, {interval}, {depth} and *; the first namespace that fits wins"
+        doc="names of its channels, with holes {market}, {interval}, {depth}, {user} (who alone may have it) and *; the first namespace that fits wins"
     )
     private: bool = option(False, doc="each user has a sequence of their own and sees nobody else's")
     available: bool = option(True, doc="false: the name is reserved; subscribing answers 40002")
@@ -46,7 +46,7 @@ class Policy:
     )
     payload: Payload = option(
         "any",
-        doc="what a payload must be (channels.md); a field of the wrong type is refused",
+        doc="what a payload must be (docs/protocol.rst, Market channels); a field of the wrong type is refused",
         choices=get_args(Payload),
     )
     payload_complete: bool = option(False, doc="a payload that lacks a field is refused too")
@@ -61,7 +61,7 @@ class Policy:
     )
     parts: str = option(
         "",
-        doc="each publication is also one of this channel of the same owner, with holes for fields of the payload: "
+        doc="each publication is also one of this channel of the same owner, with a hole for a field of the payload: "
         '"orders@{market}"; who has both gets it there',
     )
     provider: str = option(
@@ -99,6 +99,8 @@ def check_policy(policy: Policy) -> None:
         raise ValueError("only private channels have parts")
     if policy.on_lag == "snapshot" and policy.snapshot == "none":
         raise ValueError('on_lag = "snapshot" needs a snapshot')
+    if policy.pace and policy.snapshot not in ("none", "last", "top"):
+        raise ValueError(f'pace would lose changes of which snapshot = "{policy.snapshot}" is made')
     if policy.pace and policy.private:
         raise ValueError("pace is for public channels: of a private one every event counts")
 
@@ -119,6 +121,8 @@ def check_relations(policies: Mapping[str, Policy]) -> None:
                 f'namespaces.{name}: parts = "{policy.parts}" is no pattern of a private namespace, or the whole '
                 "has holes itself"
             )
+        if policy.parts and len(re.findall(r"\{\w+\}", policy.parts)) != 1:
+            raise ValueError(f"namespaces.{name}: parts has one hole, for a field of the payload")
         if part is not None and policy.parts and bool(policy.provider) != bool(part.provider):
             raise ValueError(
                 f"namespaces.{name}: the whole and its parts have a provider both or not at all; each is asked for "

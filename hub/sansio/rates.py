@@ -39,6 +39,11 @@ class TokenBucket:
         self._tokens = tokens - count
         return True
 
+    def change(self, rate: float, burst: float) -> None:
+        """Other limits; what was taken stays taken."""
+        self._rate, self._burst = rate, float(burst)
+        self._tokens = min(self._tokens, self._burst)
+
     def wait(self, now: float) -> float:
         """Seconds until there is one token; 0 where there is."""
         if not self._rate:

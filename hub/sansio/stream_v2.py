@@ -5,14 +5,13 @@ Every function is pure: it turns values into the bytes of one message, or a mess
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import cbor2
 import msgspec
 
-from hub.sansio import strict_json
+from hub.sansio import strict_cbor, strict_json
 from hub.sansio.commands import (
     Authenticate,
     Command,
@@ -156,8 +155,8 @@ class StreamV2Cbor(StreamV2Json):
         if isinstance(message, str):
             raise ProtocolViolated(CloseCode.UNSUPPORTED_DATA, "hub.v2.cbor takes binary frames")
         try:
-            return _decode_cbor(message)
-        except _CBOR_ERRORS as error:
+            return strict_cbor.loads(message, max_depth=strict_json.MAX_DEPTH, tags=strict_cbor.INTEGER_TAGS)
+        except strict_cbor.CBOR_ERRORS as error:
             raise ProtocolViolated(CloseCode.INVALID_MESSAGE, f"invalid CBOR: {error}") from None
 
     def encode(self, value: Mapping[str, Any]) -> bytes:
@@ -168,22 +167,6 @@ class StreamV2Cbor(StreamV2Json):
 
     def snapshot(self, channel: str, epoch: str, publication: Publication) -> bytes:
         return _to_cbor(_snapshot(channel, epoch, publication))
-
-
-# What cbor2 6.3 raises for hostile input beside its own errors, from the decoders of tagged values.
-_CBOR_ERRORS = (cbor2.CBORError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
-
-
-def _decode_cbor(message: bytes) -> Any:
-    stream = io.BytesIO(message)
-    # cbor2 6.3 counts the outermost container as depth 0, and reads ahead unless told not to.
-    decoder = cbor2.CBORDecoder(
-        stream, max_depth=strict_json.MAX_DEPTH - 1, allow_duplicate_keys=False, read_size=1
-    )
-    value = decoder.decode()
-    if stream.tell() != len(message):
-        raise ValueError("more than one item")
-    return value
 
 
 def _to_cbor(message: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import trio
 
-from hub.core.contracts import Link
+from hub.core.contracts import Answering, Link
 from hub.testing.expectations import LINK_ERRORS, PATIENCE, in_time, raises, settle, shorten, without_error
 from hub.testing.far_end import FarEnd, LinkMaker, Talking
 from hub.testing.messages import Speech
@@ -128,6 +128,9 @@ async def _check_end(link: Link, far: FarEnd) -> None:
         nursery.start_soon(_leave, far)
         with raises("receive when the peer has left", trio.EndOfChannel):
             await link.receive()
+        if isinstance(link, Answering):
+            with in_time("answer_close"):
+                await link.answer_close()
 
 
 async def _leave(far: FarEnd) -> None:

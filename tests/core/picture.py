@@ -47,9 +47,9 @@ class Picture:
 
 
 def _levels(levels: list[list[str]]) -> dict[str, str]:
-    sides = {price: amount for price, amount in levels}
-    assert len(sides) == len(levels), "a price is there twice"
-    return sides
+    side = {level[0]: level[1] for level in levels}
+    assert len(side) == len(levels), "a price is there twice"
+    return side
 
 
 def _changed(side: dict[str, str], changes: list[list[str]]) -> dict[str, str]:

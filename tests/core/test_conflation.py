@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from hub.core.broker import Broker
 from hub.core.channel import Channel
+from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.publication import Position, Publication
 from tests.core.market import book, candle, channel_of, dump, make_broker
 from tests.core.peers import connect
@@ -161,6 +163,22 @@ def test_pace_whatever_comes_when(script: list[tuple[float, bool, bool]]) -> Non
     trio.run(play, clock, clock=clock)
 
 
+async def test_a_laggard_goes_on_with_the_newest(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    broker = make_broker(ticker={"lag_limit": 3})
+    await nursery.start(broker.run)
+    peer = await connect(nursery, broker)
+    await peer.request("subscribe", TICKER)
+    peer.link.capacity = 10
+    for number in range(20):
+        broker.publish(TICKER, ticker(number))
+        await trio.sleep(1.5)
+    told = [one for one in await peer.settle() if one.channel]
+    assert [one.kind for one in told[-2:]] == ["drop", "data"]
+    assert told[-2].data["toSeq"] == told[-1].seq - 1
+    assert told[-1].data == {"last": "19"}
+    assert len(told) <= 4
+
+
 # --- derived channels ---------------------------------------------------------------------------------------
 
 
@@ -245,6 +263,17 @@ async def test_nobody_watches_and_it_costs_nothing(nursery: trio.Nursery, autoju
     )
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     check_pace(channel)
+
+
+async def test_what_is_derived_is_nobodys_to_publish(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    broker = await open_book(nursery)
+    for kind in (None, "snapshot", "delta"):
+        with pytest.raises(PublishRefused) as refused:
+            broker.publish(TOP, book(bids={"1": "1"}), kind=kind)
+        assert refused.value.code == ErrorCode.INVALID_REQUEST
+        assert BOOK in refused.value.msg
+    peer = await connect(nursery, broker, TOP)
+    assert [seq for seq, _ in peer.events(TOP)] == [1]
 
 
 async def test_several_depths_of_one_book(nursery: trio.Nursery, autojump_clock: Clock) -> None:

@@ -26,6 +26,17 @@ Clock = trio.testing.MockClock
 NEWS = Policy(pattern="news:*")
 
 
+class EveryToken:
+    """A token is its bearer's name."""
+
+    async def identify(self, request: Any) -> Identity:
+        raise NotImplementedError
+
+    async def verify_token(self, token: str) -> Identity:
+        await trio.lowlevel.checkpoint()
+        return Identity(token, "retail")
+
+
 def tier(**limits: Any) -> Tier:
     return Tier(**{**UNLIMITED, **limits})
 
@@ -315,6 +326,48 @@ async def test_connections_of_one_user(
         peer.link.leave()
     await trio.testing.wait_all_tasks_blocked()
     assert not broker.usage.connections
+
+
+async def test_who_says_later_who_they_are_is_counted_then(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    broker = make_broker(
+        tiers=Tiers(anonymous=AnonymousTier(**UNLIMITED), retail=tier(connections_per_user=1)),
+        authenticator=EveryToken(),
+    )
+    await nursery.start(broker.run)
+    first, second = await connect(nursery, broker), await connect(nursery, broker)
+    assert (await first.request("auth", "anna"))[0].kind == "authenticated"
+    refused = (await second.request("auth", "anna"))[0]
+    assert (refused.kind, refused.body["code"]) == ("refused", 40004)
+    assert (await second.request("subscribe", "orders"))[0].body["code"] == 40100, "it is nobody still"
+    assert (await first.request("auth", "anna"))[0].kind == "authenticated", "once more, the same one"
+    assert broker.usage.connections == {"anna": 1}
+    first.link.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await second.request("auth", "anna"))[0].kind == "authenticated"
+    second.link.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not broker.usage.connections
+
+
+async def test_a_waiting_poll_counts_as_a_connection(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    broker = await open_broker(nursery, connections_per_user=1)
+    async with broker.waiting_for_news(("news:1", "orders"), ANNA):
+        assert broker.usage.connections == {"anna": 1}
+        second = await connect(nursery, broker, identity=ANNA)
+        assert second.is_over
+        with pytest.raises(RequestRefused) as refused:
+            async with broker.waiting_for_news(("news:1",), ANNA):
+                pass
+        assert refused.value.code == ErrorCode.RATE_LIMITED
+    assert not broker.usage.connections
+    with pytest.raises(RequestRefused):
+        async with broker.waiting_for_news(("no:such",), ANNA):
+            pass
+    assert not broker.usage.connections
+    assert not broker.polls
+    assert len(broker.registry) == 0
 
 
 async def test_the_anonymous_have_no_limit_by_user(nursery: trio.Nursery, autojump_clock: Clock) -> None:

@@ -51,16 +51,15 @@ class BackEnd:
 @pytest.fixture
 def back_end() -> BackEnd:
     return BackEnd({
-        "orders": dump([order(1), order(2)]), "balances": dump([BALANCE]), "fills": b"[]",
+        "orders": dump([order(1), order(2)]), "orders@btc_tl": dump([order(1), order(2)]), "balances": dump([BALANCE]), "fills": b"[]",
         BOOK: book(bids={"3": "1", "2": "1", "1": "1"}), "bbo@btc_tl": b'{"bid":"1"}',
     })  # fmt: skip
 
 
 async def open_broker(nursery: trio.Nursery, back_end: BackEnd, **more: Any) -> Broker:
     provided = {"provider": URL}
-    broker = make_broker(
-        fetch=back_end.fetch, orders=provided, balances=provided, book=provided, bbo=provided, **more
-    )
+    names = ("orders", "orders_market", "balances", "book", "bbo")
+    broker = make_broker(fetch=back_end.fetch, changes=dict.fromkeys(names, provided), **more)
     await nursery.start(broker.run)
     return broker
 
@@ -317,3 +316,25 @@ async def test_a_returning_client_of_a_channel_without_a_state(
     assert [told.kind for told in lost.told] == ["welcome", "gap", "snapshot"]
     assert ids(lost.told[-1].data) == [1, 2, 5]
     assert channel_of(broker, "orders", "anna").log.head_seq == 1
+
+
+async def test_a_whole_and_its_part_are_each_asked_for_their_own(
+    nursery: trio.Nursery, autojump_clock: Clock, back_end: BackEnd
+) -> None:
+    broker = await open_broker(nursery, back_end)
+    back_end.delays = {"orders": 1.0, "orders@btc_tl": 2.0}
+    peer = await connect(nursery, broker, identity=ANNA)
+    peer.ask("subscribe", "orders", "orders@btc_tl")
+    await trio.sleep(0.5)
+    broker.publish("orders", dump(order(1, status="cancelled")), user="anna")
+    await trio.sleep(1)
+    broker.publish("orders", dump(order(7)), user="anna")
+    await trio.sleep(2)
+    broker.publish("orders", dump(order(8)), user="anna")
+    await peer.settle()
+    assert peer.told[1].data["positions"]["orders"]["seq"] == 2
+    states = {told.channel: ids(told.data) for told in peer.told if told.kind == "snapshot"}
+    assert states == {"orders": [2, 7], "orders@btc_tl": [2, 7]}
+    assert [(told.kind, told.channel, told.seq) for told in peer.told[-2:]] == [
+        ("covered", "orders", 3), ("data", "orders@btc_tl", 3)
+    ]  # fmt: skip

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.core.broker import Broker, BrokerLimits
+from hub.core.reading import read_channels
 from hub.core.registry import RegistryLimits
-from hub.sansio.errors import PublishRefused
+from hub.sansio.errors import PublishRefused, RequestRefused
 from hub.sansio.identity import ANONYMOUS
 from hub.sansio.policies import Policy
 from hub.sansio.views.book import LEVEL_SIZE, Book
-from tests.core.market import ANNA, book, channel_of, dump, fill, make_broker, order
-from tests.core.peers import connect
+from tests.core.market import ANNA, BERT, book, channel_of, dump, fill, make_broker, order
+from tests.core.peers import BARE, Peer, connect
 
 Clock = trio.testing.MockClock
 BOOK, TOP, TOP5 = "orderbook@btc_tl", "orderbook.2@btc_tl", "orderbook.5@btc_tl"
@@ -207,3 +211,93 @@ async def test_a_derived_channel_that_was_only_looked_at_is_forgotten(
     broker.registry.leave_unused(channel)
     assert len(broker.registry) == 0
     check_registry(broker)
+
+
+NAMES = (
+    BOOK,
+    TOP,
+    TOP5,
+    "ticker@btc_tl",
+    "trades@eth_tl",
+    "orders",
+    "orders@btc_tl",
+    "fills",
+    "fills@eth_tl",
+)
+USERS = (ANNA, BERT)
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), st.sampled_from(NAMES), st.integers(0, 5)),
+    st.tuples(st.just("publish"), st.sampled_from(NAMES), st.integers(0, 5)),
+    st.tuples(st.just("subscribe"), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("unsubscribe"), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("leave"), st.integers(0, 3)),
+    st.tuples(st.just("poll"), st.sampled_from(NAMES), st.integers(0, 1)),
+    st.tuples(st.just("sleep"), st.sampled_from((0.05, 0.5, 3.0, 12.0))),
+)
+
+
+def publish_some(broker: Broker, name: str, number: int) -> None:
+    kind = None
+    if name == BOOK:
+        data = book(bids={str(price): "1" for price in range(1, number + 2)})
+        kind = "snapshot" if number % 2 else None
+    elif name.startswith("orders"):
+        data = dump(order(number, ("btc_tl", "eth_tl", "no_such")[number % 3]))
+    elif name.startswith("fills"):
+        data = dump(fill(number, ("btc_tl", "eth_tl")[number % 2]))
+    else:
+        data = b"[]" if name.startswith("trades") else b"{}"
+    with contextlib.suppress(PublishRefused):
+        broker.publish(name, data, kind=kind, user=("anna", "bert")[number % 2])
+
+
+async def play(limits: BrokerLimits, script: list[tuple[Any, ...]]) -> None:
+    broker = make_broker(limits=limits)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.run)
+        peers = [await connect(nursery, broker, identity=USERS[index % 2]) for index in range(4)]
+        for one in script:
+            match one:
+                case ("publish", name, number):
+                    publish_some(broker, name, number)
+                case ("subscribe" | "unsubscribe" as method, name, index):
+                    await peers[index].request(method, name)
+                case ("leave", index):
+                    peers[index].link.break_()
+                    peers[index] = await connect(nursery, broker, identity=USERS[index % 2])
+                case ("poll", name, index):
+                    with contextlib.suppress(RequestRefused):
+                        read_channels(broker, USERS[index], (name,), {}, BARE, max_events=5, max_bytes=999)
+                case ("sleep", seconds):
+                    await trio.sleep(seconds)
+            check_registry(broker)
+            for peer in peers:
+                check_subscriptions(broker, peer)
+        for peer in peers:
+            peer.link.break_()
+        await trio.sleep(100)
+        check_registry(broker)
+        check_sums(broker)
+        assert all(channel.is_keeping_state for channel in broker.registry), "nobody misses the others"
+        nursery.cancel_scope.cancel()
+
+
+def check_subscriptions(broker: Broker, peer: Peer) -> None:
+    for session in broker.sessions.values():
+        for name, subscription in session.subscriptions.items():
+            channel = subscription.channel
+            assert not channel.is_forgotten, f"{name} was forgotten under its subscriber"
+            assert subscription in channel.subscriptions
+    assert not peer.is_over
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=st.lists(STEPS, max_size=60),
+    limits=st.builds(
+        lambda channels, book_bytes, idle: limited(channels=channels, book_bytes=book_bytes, idle=idle),
+        st.sampled_from((2, 3, 5, 8, 100)), st.sampled_from((1, 500, 1 << 30)), st.sampled_from((4.0, 50.0)),
+    ),
+)  # fmt: skip
+def test_whatever_is_forgotten_when(script: list[tuple[Any, ...]], limits: BrokerLimits) -> None:
+    trio.run(play, limits, script, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -12,6 +12,7 @@ import trio.testing
 
 from hub.core.broker import Broker, BrokerLimits, ExpiryRules
 from hub.core.reading import read_channels
+from hub.core.session import Farewell
 from hub.sansio.commands import SeenPosition
 from hub.sansio.cursor import decode_cursor, encode_cursor
 from hub.sansio.encodings import Encoding
@@ -279,6 +280,8 @@ async def test_a_new_tier_has_its_own_limits(nursery: trio.Nursery, autojump_clo
     await auth(peer, "anna mm")
     answer = (await peer.request("subscribe", "balances"))[0]
     assert answer.body["code"] == 0
+    assert (await peer.request("ping"))[0].body["code"] == 40004, "what was used up stays used up"
+    await trio.sleep(1)
     assert [(await peer.request("ping"))[0].kind for _ in range(3)] == ["pong"] * 3
     assert broker.statistics().sessions == {("mm", "test"): 1}
 
@@ -382,7 +385,7 @@ async def test_a_connection_that_may_live_on(nursery: trio.Nursery, autojump_clo
 async def test_no_grace_and_no_warning(nursery: trio.Nursery, autojump_clock: Clock) -> None:
     _, peer, _ = await expiring(nursery, ExpiryRules(warning=0.0, grace=0.0), expires_in=10.0)
     await trio.sleep(9)
-    assert peer.link.closed_with is None
+    assert not peer.is_over
     await trio.sleep(3)
     assert peer.link.closed_with == (CloseCode.UNAUTHENTICATED, "token expired")
     assert [told.kind for told in await peer.settle()] == ["bye"]
@@ -490,3 +493,46 @@ async def test_epochs_differ_by_user_and_tell_nobody(nursery: trio.Nursery, auto
     assert not any(user in epoch for user in users for epoch in epochs)
     other = await open_broker(nursery)
     assert other.publish("fills", dump(fill(1)), user=users[0]).epoch not in epochs
+
+
+# --- revocation ---------------------------------------------------------------------------------------------
+
+
+async def test_all_that_a_user_has_ends_and_nobody_elses(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    broker = await open_broker(nursery)
+    annas = [
+        await connect(nursery, broker, "fills", identity=ANNA, encoding=encoding) for encoding in (V2, SSE)
+    ]
+    late = await connect(nursery, broker)
+    await late.request("auth", "anna")
+    others = [await connect(nursery, broker, identity=identity) for identity in (BERT, ANONYMOUS)]
+    refusals: list[RequestRefused] = []
+
+    async def poll(identity: Identity) -> None:
+        try:
+            async with broker.waiting_for_news(("fills",), identity) as news:
+                await news.wait()
+        except RequestRefused as refusal:
+            refusals.append(refusal)
+
+    nursery.start_soon(poll, ANNA)
+    nursery.start_soon(poll, BERT)
+    await trio.testing.wait_all_tasks_blocked()
+    farewell = Farewell(CloseCode.UNAUTHENTICATED, "token revoked")
+    assert broker.disconnect(farewell, user="anna", connection_id=None) == 4
+    assert broker.disconnect(farewell, user=None, connection_id=None) == 0
+    await trio.testing.wait_all_tasks_blocked()
+    for peer in (*annas, late):
+        await peer.settle()
+        assert peer.told[-1].kind == "bye"
+        assert peer.link.closed_with == (CloseCode.UNAUTHENTICATED, "token revoked")
+    assert [refusal.code for refusal in refusals] == [ErrorCode.UNAUTHENTICATED]
+    assert not any(peer.is_over for peer in others)
+    assert broker.usage.connections == {"bert": 2}
+    (connection_id,) = (one.connection_id for one in broker.sessions.values() if one.identity == BERT)
+    assert broker.disconnect(farewell, user=None, connection_id=connection_id) == 1
+    await trio.testing.wait_all_tasks_blocked()
+    assert others[0].is_over
+    assert not others[1].is_over

@@ -47,6 +47,8 @@ class Account:
     got: Counter[int] = attrs.field(factory=Counter)
     #: Channels and sequence numbers that it was told it cannot have.
     lost: set[tuple[str, int]] = attrs.field(factory=set)
+    #: Parts that have an event which the whole said they have: it was cut in between.
+    owed: set[str] = attrs.field(factory=set)
 
     def take(self, told: Told) -> None:
         position = self.positions.get(told.channel)
@@ -56,6 +58,7 @@ class Account:
             assert begin == position.seq + 1
             assert told.data.get("reason", "evicted") == "evicted"
             self.lost.update((told.channel, seq) for seq in range(begin, end + 1))
+            self.owed.discard(told.channel)
             self.positions[told.channel] = Position(position.epoch, end)
             return
         assert told.kind in ("data", "covered"), told
@@ -64,7 +67,9 @@ class Account:
         if told.kind == "covered":
             assert told.channel == WHOLE
             assert told.data["channel"] in self.positions, "covered by a channel that it does not have"
+            self.owed.add(told.data["channel"])
         else:
+            self.owed.discard(told.channel)
             items = told.data if isinstance(told.data, list) else [told.data]
             self.got.update(item["tradeId"] for item in items)
 
@@ -115,7 +120,10 @@ class Client:
         self.asked[number] = (method, ",".join(channels))
 
     def ask(self, method: str, part: str) -> None:
-        if self.peer is not None and not self.peer.encoding.carries_cursor and not self.peer.is_over:
+        """It does not let go of a part that owes it something."""
+        if self.peer is None or self.peer.encoding.carries_cursor or self.peer.is_over:
+            return
+        if method == "subscribe" or part not in self.account.owed:
             self._ask(method, part)
 
     def read(self, count: int) -> None:

@@ -261,3 +261,76 @@ async def test_a_client_that_must_resume_is_told_so_when_it_reads_again(
     seqs = [message.seq for message in told if message.kind == "data"]
     assert seqs == list(range(1, len(seqs) + 1))
     assert not any(message.kind == "drop" for message in told)
+
+
+# --- the client says that it leaves ---------------------------------------------------------------------------
+
+
+class AnsweringLink(FastLink):
+    """One whose peer waits for an answer; ``answered_at`` is how much had been handed over by then."""
+
+    answered_at: int | None = None
+    answer_takes = 0.0
+
+    async def answer_close(self) -> None:
+        assert self.answered_at is None, "answered twice"
+        self.answered_at = len(self.taken) + len(self.waiting)
+        await trio.sleep(self.answer_takes)
+
+
+async def test_a_message_that_was_cut_is_finished_before_the_answer_and_nothing_follows(
+    nursery: trio.Nursery, autojump_clock: Clock, broker: Broker
+) -> None:
+    link = AnsweringLink(capacity=100)
+    await open_session(nursery, broker, link)
+    for number in range(30):
+        broker.publish("ev:1", b'"%b %d"' % (b"x" * 50, number))
+    await trio.testing.wait_all_tasks_blocked()
+    link.give(trio.EndOfChannel())
+    await trio.testing.wait_all_tasks_blocked()
+    assert broker.sessions, "it was not answered yet"
+    for _ in range(50):
+        link.take(30)
+        broker.publish("ev:1", b'"later"')
+        await trio.testing.wait_all_tasks_blocked()
+    link.take()
+    assert link.answered_at == len(link.taken)
+    seqs = [told.seq for told in read(link) if told.kind == "data"]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert not broker.sessions
+
+
+@pytest.mark.parametrize("ends_with", ["nothing", "disconnect", "drain"])
+async def test_nothing_is_said_while_the_answer_is_on_its_way(
+    nursery: trio.Nursery, autojump_clock: Clock, broker: Broker, ends_with: str
+) -> None:
+    link = AnsweringLink()
+    link.answer_takes = 4.5
+    await open_session(nursery, broker, link, LIVE)
+    await trio.sleep(3.5)  # a heartbeat is due soon
+    link.give(trio.EndOfChannel())
+    await trio.sleep(0.5)
+    if ends_with == "disconnect":
+        broker.disconnect(
+            Farewell(4003, "token revoked"), user=None, connection_id=next(iter(broker.sessions))
+        )
+    elif ends_with == "drain":
+        await broker.drain(window=0.0, deadline=10.0)
+    await trio.sleep(10)
+    link.take()
+    assert link.answered_at == len(link.taken)
+    assert link.closed_with is None
+    assert not broker.sessions
+
+
+async def test_a_client_that_leaves_and_takes_nothing_is_not_waited_for(
+    nursery: trio.Nursery, autojump_clock: Clock, broker: Broker
+) -> None:
+    link = AnsweringLink(capacity=100)
+    await open_session(nursery, broker, link)
+    for number in range(30):
+        broker.publish("ev:1", b"%d" % number)
+    await trio.testing.wait_all_tasks_blocked()
+    link.give(trio.EndOfChannel())
+    await trio.sleep(7)
+    assert not broker.sessions

@@ -72,15 +72,20 @@ class World:
     """A broker and its clients, all of one user; each method is one step of a script."""
 
     def __init__(
-        self, nursery: trio.Nursery, broker: Broker, truth: Truth, identity: Identity = ANONYMOUS
+        self,
+        nursery: trio.Nursery,
+        broker: Broker,
+        truth: Truth,
+        pool: tuple[str, ...],
+        identity: Identity = ANONYMOUS,
     ) -> None:
         self.nursery = nursery
         self.broker = broker
         self.truth = truth
         self.identity = identity
         self.clients: list[Client] = []
-        #: What a client comes back for that had none.
-        self.default_channels: tuple[str, ...] = ()
+        #: The channels that this script is about: few, so that much happens on each.
+        self.pool = pool
         self.polled: dict[tuple[str, ...], dict[str, Position]] = {}
         self._ids = 0
 
@@ -112,12 +117,19 @@ class World:
         )
         client.is_over = True
 
-    def begin(self, kind: tuple[str, bool], channels: tuple[str, ...], capacity: int, bite: int) -> None:
-        is_fast = bite > 0
-        self.clients.append(
-            self.connect(kind, is_fast=is_fast, capacity=capacity, bite=bite, views={},
-                         channels=channels if kind[1] else ())
+    def begin(self, kind: tuple[str, bool], places: tuple[int, ...], capacity: int, bite: int) -> None:
+        channels = self.channels(places)
+        client = self.connect(
+            kind, is_fast=bite > 0, capacity=capacity, bite=bite, views={},
+            channels=channels if kind[1] else (),
         )  # fmt: skip
+        self.clients.append(client)
+        if not kind[1]:
+            self.ask(client, "subscribe", channels)
+
+    def channels(self, places: tuple[int, ...]) -> tuple[str, ...]:
+        """Channels by their places in the pool, each once."""
+        return tuple(dict.fromkeys(self.pool[place % len(self.pool)] for place in places))
 
     def client(self, index: int) -> Client:
         return self.clients[index % len(self.clients)]
@@ -159,7 +171,7 @@ class World:
         if client.checker.moments:
             cursor, views = client.checker.moments[-1 - moment % len(client.checker.moments)]
         seen = decode_cursor(cursor, max_size=2048)
-        channels = tuple(views) or self.default_channels
+        channels = tuple(views) or self.pool[:2]
         new = self.clients[index] = self.connect(
             kind, is_fast=bite > 0, capacity=capacity, bite=bite, views=views,
             channels=channels if kind[1] else (), seen=seen if kind[1] else None,
@@ -252,6 +264,7 @@ kinds = st.sampled_from(KINDS)
 capacities = st.sampled_from((1, 7, 60, 250, 1000, 1 << 20))
 bites = st.integers(0, 8)
 clients = st.integers(0, 5)
+places = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
 
 SETUPS = st.builds(
     Setup,
@@ -268,24 +281,23 @@ def step(name: str, *strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[tu
     return st.tuples(st.just(name), *strategies)
 
 
-def steps(
-    channel_sets: st.SearchStrategy[tuple[str, ...]],
-    sleeps: tuple[float, ...],
-    *publish: st.SearchStrategy[Any],
-) -> st.SearchStrategy[tuple[Any, ...]]:
-    """All that can happen; ``publish`` are the steps that are the caller's own."""
+def steps(sleeps: tuple[float, ...], publish: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """All that can happen; ``publish`` is the caller's own. A script names channels by their places in the pool."""
     return st.one_of(
         step("nothing"),  # what a script shrinks to
-        *publish,
+        publish,
+        publish,
+        publish,
+        publish,
         step("read", clients, st.sampled_from((1, 5, 50, 400, 5000))),
         step("read", clients, st.sampled_from((1, 5, 50, 400, 5000))),
-        step("subscribe", clients, channel_sets, st.integers(0, 9)),
-        step("unsubscribe", clients, channel_sets),
+        step("subscribe", clients, places, st.integers(0, 9)),
+        step("unsubscribe", clients, places),
         step("ping", clients),
         step("nonsense", clients),
         step("return", clients, kinds, capacities, bites, st.integers(0, 20)),
-        step("poll", channel_sets, st.booleans()),
-        step("leave", clients),
+        step("poll", places, st.booleans()),
+        step("leave", st.integers(0, 40)),  # seldom, or in the end nobody is there
         step("sleep", st.sampled_from(sleeps)),
         step("turn"),
         step("turn"),
@@ -293,8 +305,7 @@ def steps(
     )
 
 
-def beginnings(channel_sets: st.SearchStrategy[tuple[str, ...]]) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.tuples(kinds, channel_sets, capacities, bites), min_size=1, max_size=5)
+BEGINNINGS = st.lists(st.tuples(kinds, places, capacities, bites), min_size=1, max_size=5)
 
 
 def shrink_everything(patch: pytest.MonkeyPatch, setup: Setup) -> None:
@@ -312,18 +323,19 @@ async def take_step(world: World, step: tuple[Any, ...]) -> None:
     match step:
         case ("read", index, count):
             world.client(index).read(count)
-        case ("subscribe", index, channels, how):
-            world.subscribe(world.client(index), channels, how)
-        case ("unsubscribe", index, channels):
-            world.ask(world.client(index), "unsubscribe", channels)
+        case ("subscribe", index, places, how):
+            world.subscribe(world.client(index), world.channels(places), how)
+        case ("unsubscribe", index, places):
+            world.ask(world.client(index), "unsubscribe", world.channels(places))
         case ("ping" | "nonsense" as kind, index):
             world.ask(world.client(index), kind)
         case ("return", index, kind, capacity, bite, moment):
             world.return_(index, kind, capacity, bite, moment)
-        case ("poll", channels, is_live):
-            world.poll(channels, _LIVE if is_live else _V2)
+        case ("poll", places, is_live):
+            world.poll(world.channels(places), _LIVE if is_live else _V2)
         case ("leave", index):
-            world.client(index).link.leave()
+            if index < len(world.clients):
+                world.client(index).link.leave()
         case ("sleep", seconds):
             await trio.sleep(seconds)
         case ("nothing",):

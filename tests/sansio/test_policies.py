@@ -43,6 +43,10 @@ def test_policies(policy: Policy) -> None:
         ({"parts": "a@{market}"}, "private"),
         ({"on_lag": "snapshot"}, "needs a snapshot"),
         ({"private": True, "pace": Seconds(1.0)}, "pace"),
+        *(
+            ({"snapshot": kind, "pace": Seconds(1.0)}, "pace")
+            for kind in ("book", "trades", "orders", "balances")
+        ),
     ],
 )
 def test_contradictions(options: dict[str, Any], why: str) -> None:
@@ -68,6 +72,14 @@ def test_relations() -> None:
         {"whole": ORDERS, "part": Policy(pattern="orders@{user}", private=True)},
         {"whole": attrs.evolve(ORDERS, provider="http://a/"), "part": PART},
         {"whole": ORDERS, "part": attrs.evolve(PART, provider="http://a/")},
+        {
+            "whole": Policy(pattern="orders", private=True, parts="mine"),
+            "part": Policy(pattern="mine", private=True),
+        },
+        {
+            "whole": Policy(pattern="orders", private=True, parts="mine.{interval}@{market}"),
+            "part": Policy(pattern="mine.{interval}@{market}", private=True),
+        },
         {"whole": Policy(pattern="orders.{depth}", private=True, parts="orders@{market}"), "part": PART},
         {"whole": Policy(pattern="orders*", private=True, parts="orders@{market}"), "part": PART},
     ],

@@ -27,7 +27,7 @@ CHANNEL = "orderbook@btc_tl"
 BUFFERED = 1000
 SETTINGS = [
     'sources.demo.markets=["btc_tl"]',
-    "sources.demo.rate=1000",
+    "sources.demo.rate=1500",
     f"namespaces.orderbook.buffer_count={BUFFERED}",
     "limits.connections_per_ip=0",
     "limits.requests_per_ip=0",
@@ -80,7 +80,7 @@ def prepare(number: int, http: httpx.Client, journal: Journal, path: Path) -> No
         journal.forget()
     elif number % 10 == 4:  # its file is of another history
         path.write_text(json.dumps({**entry, "epoch": "of yesterday"}))
-    elif number % 25 == 12:  # it was away for longer than is buffered
+    elif number % 50 == 12:  # it was away for longer than is buffered
         while snapshot(http)["seq"] <= entry["seq"] + BUFFERED:
             pass
 
@@ -102,7 +102,7 @@ def check_book(http: httpx.Client, life: Life) -> Counter[str]:
 def test_its_book_is_the_hubs_each_time(tmp_path: Path) -> None:
     path = tmp_path / "book.json"
     journal, choose, counts = Journal(path), random.Random(1), Counter[str]()
-    _processes.set_forkserver_preload([killed_client.__name__])
+    _processes.set_forkserver_preload(["__main__", killed_client.__name__])
     with (
         running_hub(CONFIG, *SETTINGS) as hub,
         httpx.Client(base_url=hub.public_url, trust_env=False) as http,

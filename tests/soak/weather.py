@@ -16,7 +16,7 @@ CUTS: tuple[Cut, ...] = ("reset", "finish", "reset client, finish hub", "finish 
 class Climate:
     """How bad the weather is. Seconds and bytes; chances are for each piece that is forwarded."""
 
-    lifetime: float = 6.0  # mean time to the cut
+    lifetime: float = 6.0  # mean time to the cut, about
     delay: float = 0.05
     stall_chance: float = 0.004
     stall: tuple[float, float] = (0.3, 3.0)
@@ -32,7 +32,8 @@ class Weather:
     def __init__(self, climate: Climate, seed: str) -> None:
         self._climate = climate
         self._random = random.Random(seed)
-        self.lifetime = self._random.expovariate(1 / climate.lifetime)
+        # Nobody is so lucky as to be never cut in a run.
+        self.lifetime = min(self._random.expovariate(1 / climate.lifetime), 3 * climate.lifetime)
         self.cut: Cut = self._random.choice(CUTS)
 
     def delay(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hub.core.contracts import FastPath, Link
+from hub.core.contracts import Answering, FastPath, Link
 from hub.sansio.encodings import WebSocketFrames
 from hub.sansio.errors import ProtocolViolated
 from hub.testing.expectations import settle
@@ -44,19 +44,25 @@ async def test_whoever_stops_waiting_for_a_message_tears_no_frame() -> None:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(far.connection.ping, b"are you there?")
-                with trio.CancelScope() as waiting:
-                    nursery.start_soon(cancel_soon, waiting)
-                    await link.receive()
-                assert waiting.cancelled_caught
+                await receive_for_a_while(link)
                 # The answer waits for room; what was cut before goes first, what comes now goes after.
                 nursery.start_soon(finish, link, rest)
                 for _ in range(count + 1):
                     assert await far.receive() == MESSAGE
 
 
-async def cancel_soon(scope: trio.CancelScope) -> None:
-    await settle()
-    scope.cancel()
+async def receive_for_a_while(link: Link) -> None:
+    waiting = trio.CancelScope()
+
+    async def receive() -> None:
+        with waiting:
+            await link.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await settle()
+        waiting.cancel()
+    assert waiting.cancelled_caught
 
 
 async def finish(link: Link, rest: bytes) -> None:
@@ -77,8 +83,12 @@ async def test_a_close_is_answered_alike(code: int) -> None:
 
 
 async def expect_end(link: Link) -> None:
+    assert isinstance(link, Answering)
     with pytest.raises(trio.EndOfChannel):
         await link.receive()
+    await link.answer_close()
+    assert isinstance(link, Answering)
+    await link.answer_close()
 
 
 async def test_a_peer_that_broke_the_protocol_is_not_waited_for() -> None:

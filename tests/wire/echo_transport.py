@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import ClassVar
 
 import attrs
@@ -93,5 +94,8 @@ async def echo(link: WebSocketLink, text: Frames, binary: Frames) -> None:
     except ProtocolViolated as violation:
         with trio.move_on_after(5.0):
             await link.aclose(violation.code, violation.msg)
-    except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
+    except trio.EndOfChannel:
+        with trio.move_on_after(5.0), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await link.answer_close()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass

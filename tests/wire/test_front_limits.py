@@ -133,7 +133,7 @@ async def test_the_log_is_not_flooded(mock_clock: MockClock, caplog: pytest.LogC
 # --- failed logins --------------------------------------------------------------------------------------------
 
 
-async def test_who_fails_too_often_is_not_listened_to(mock_clock: MockClock) -> None:
+async def test_who_fails_too_often_is_told_so(mock_clock: MockClock) -> None:
     doorman = Doorman()
     async with serving(authenticator=doorman, failed_logins_per_address=1.0) as served:
         async with served.client() as client:
@@ -141,18 +141,15 @@ async def test_who_fails_too_often_is_not_listened_to(mock_clock: MockClock) -> 
             for bad in asked:
                 assert (await client.ask(bad)).status == 401
             assert (await served.ask(login("none", upgrade_request("/v2")))).status == 101
-            seen = len(doorman.asked)
-            for other in (*asked, login("alice"), request("GET", "/who?a=1&%74oken=alice")):
-                check_limited(await client.ask(other), 1)
-            check_limited(await served.ask(upgrade_request("/v2?token=alice")), 1)
-            check_limited(await served.ask(request("GET", f"/who?{'&' * 100}")), 1)
-            assert len(doorman.asked) == seen
-            assert (await client.ask(WHO)).status == 200  # the anonymous say nothing that could be wrong
-            assert served.port.statistics().refused == {"logins_per_ip": 7}
+            for bad in asked:
+                check_limited(await client.ask(bad), 1)
+            check_limited(await served.ask(login("none", upgrade_request("/v2"))), 1)
+            assert served.port.statistics().refused == {"logins_per_ip": 4}
+            assert (await client.ask(login("alice"))).status == 200  # who may have the same address by chance
+            assert (await client.ask(WHO)).status == 200
             mock_clock.jump(1.0)
-            assert (await client.ask(login("alice"))).status == 200
             assert (await client.ask(login("none"))).status == 401
-            check_limited(await client.ask(login("alice")), 1)
+            check_limited(await client.ask(login("none")), 1)
 
 
 async def test_what_is_our_own_trouble_is_no_failure(mock_clock: MockClock) -> None:
@@ -161,15 +158,15 @@ async def test_what_is_our_own_trouble_is_no_failure(mock_clock: MockClock) -> N
             for _ in range(5):
                 assert (await client.ask(login("down"))).status == 503
             assert (await client.ask(login("none"))).status == 401
-            check_limited(await client.ask(login("alice")), 4)
+            check_limited(await client.ask(login("none")), 4)
 
 
 async def test_failures_of_others_do_not_count(mock_clock: MockClock) -> None:
     async with serving(authenticator=Doorman(), failed_logins_per_address=0.25, **PROXY) as served:
         async with served.client() as client:
             assert (await client.ask(of("192.0.2.1", login("none")))).status == 401
-            check_limited(await client.ask(of("192.0.2.1", login("alice"))), 4)
-            assert (await client.ask(of("192.0.2.2", login("alice")))).status == 200
+            check_limited(await client.ask(of("192.0.2.1", login("none"))), 4)
+            assert (await client.ask(of("192.0.2.2", login("none")))).status == 401
 
 
 async def test_without_the_limit_one_may_fail_for_ever(mock_clock: MockClock) -> None:

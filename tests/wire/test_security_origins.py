@@ -12,16 +12,22 @@ from tests.wire.rawpeer import RawPeer, Response, request
 from tests.wire.security import Credentials, Dialect, Estate, bearer, open_estate, talking
 
 APP = "https://app.example.com"
-#: Origins that are not `http(s)://hub.test`, however near they come.
+#: Origins that are not `http(s)://hub.localhost`, however near they come.
 FOREIGN = [
-    "https://evil.example", "http://hub.test.evil.example", "http://evilhub.test", "http://hub.test@evil.example",
-    "http://evil.example/hub.test", "http://hub.test:81", "https://hub.test:80", "null", "", "hub.test", "//hub.test",
-    "http://", "http://hub.test/", "http://hub.test?", "http://hub.test#", "http://hub.test, http://hub.test",
-    "https://evil.example http://hub.test", "file://", "file://hub.test", "ws://hub.test", "chrome-extension://hub.test",
-    "http://hub.test.", "http://hub.test:", "http://hub.test:080", "http://[::1]", "http://hub\u00a0.test",
+    "https://evil.example", "http://hub.localhost.evil.example", "http://evilhub.localhost", "http://hub.localhost@evil.example",
+    "http://evil.example/hub.localhost", "http://hub.localhost:81", "https://hub.localhost:80", "null", "", "hub.localhost", "//hub.localhost",
+    "http://", "http://hub.localhost/", "http://hub.localhost?", "http://hub.localhost#", "http://hub.localhost, http://hub.localhost",
+    "https://evil.example http://hub.localhost", "file://", "file://hub.localhost", "ws://hub.localhost", "chrome-extension://hub.localhost",
+    "http://hub.localhost.", "http://hub.localhost:", "http://hub.localhost:080", "http://[::1]", "http://hub\u00a0.test",
     "https://app.example.com", "javascript:alert(1)", "data:text/html,x", "*",
 ]  # fmt: skip
-OWN = ["http://hub.test", "https://hub.test", "HTTP://HUB.TEST", "http://hub.test:80", "https://hub.test:443"]
+OWN = [
+    "http://hub.localhost",
+    "https://hub.localhost",
+    "HTTP://HUB.LOCALHOST",
+    "http://hub.localhost:80",
+    "https://hub.localhost:443",
+]
 WEBSOCKETS = ["/v2", "/live"]
 
 
@@ -39,7 +45,7 @@ def open_to_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
         yield estate
 
 
-def upgrade(hub: HubProcess, path: str, *headers: str, host: str = "hub.test") -> Response:
+def upgrade(hub: HubProcess, path: str, *headers: str, host: str = "hub.localhost") -> Response:
     """The answer to a handshake; 101 has no body."""
     lines = [
         f"GET {path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
@@ -91,8 +97,8 @@ def test_own_means_the_same_port_and_address(estate: Estate, path: str) -> None:
 
 @pytest.mark.parametrize(
     "origin, host",
-    [("http://a.b", "a.b@hub.test"), ("http://hub.test", "hub.test/x"), ("http://hub.test", "hub.test, evil.example"),
-     ("http://", ""), ("null", "null"), ("http://a b", "a b"), ("http://hub.test", "evil.example hub.test")],
+    [("http://a.b", "a.b@hub.localhost"), ("http://hub.localhost", "hub.localhost/x"), ("http://hub.localhost", "hub.localhost, evil.example"),
+     ("http://", ""), ("null", "null"), ("http://a b", "a b"), ("http://hub.localhost", "evil.example hub.localhost")],
 )  # fmt: skip
 def test_a_host_that_is_none_is_nobodys(estate: Estate, origin: str, host: str) -> None:
     response = upgrade(estate.hub, "/v2", f"Origin: {origin}", host=host)
@@ -102,11 +108,11 @@ def test_a_host_that_is_none_is_nobodys(estate: Estate, origin: str, host: str) 
 @pytest.mark.parametrize(
     "headers",
     [
-        ("Host: hub.test", "Host: evil.example", "Origin: http://hub.test"),
-        ("Host: hub.test", "Origin: http://hub.test", "Origin: http://evil.example"),
-        ("Host: hub.test", "Origin: http://evil.example", "Origin: http://hub.test"),
-        ("Host: evil.example", "X-Forwarded-Host: hub.test", "Origin: http://hub.test"),
-        ("Host: evil.example", "Forwarded: host=hub.test", "Origin: http://hub.test"),
+        ("Host: hub.localhost", "Host: evil.example", "Origin: http://hub.localhost"),
+        ("Host: hub.localhost", "Origin: http://hub.localhost", "Origin: http://evil.example"),
+        ("Host: hub.localhost", "Origin: http://evil.example", "Origin: http://hub.localhost"),
+        ("Host: evil.example", "X-Forwarded-Host: hub.localhost", "Origin: http://hub.localhost"),
+        ("Host: evil.example", "Forwarded: host=hub.localhost", "Origin: http://hub.localhost"),
     ],
 )
 def test_two_words_about_the_origin_are_none(estate: Estate, headers: tuple[str, ...]) -> None:
@@ -122,7 +128,7 @@ def test_configured_origins_are_exact(open_to_app: Estate) -> None:
     hub = open_to_app.hub
     for path in WEBSOCKETS:
         assert upgrade(hub, path, f"Origin: {APP}").status == 101
-        assert upgrade(hub, path, "Origin: http://hub.test").status == 101
+        assert upgrade(hub, path, "Origin: http://hub.localhost").status == 101
         for origin in (f"{APP}:443", f"{APP}/", "http://app.example.com", "https://evil.app.example.com", "null",
                        f"{APP}.evil.example", "https://appxexample.com", f"{APP}, {APP}", f"{APP} {APP}"):  # fmt: skip
             check_forbidden(upgrade(hub, path, f"Origin: {origin}"))
@@ -146,7 +152,7 @@ def test_foreign_pages_may_not_read_answers(estate: Estate, open_to_app: Estate,
             peer.send(request("GET", path, f"Origin: {origin}"))
             return peer.read_head()[1]
 
-    for origin in ("https://evil.example", "null", "http://hub.test"):
+    for origin in ("https://evil.example", "null", "http://hub.localhost"):
         assert not [name for name in headers_of(estate, origin) if name.startswith("access-control")]
         told = headers_of(open_to_app, origin)
         assert not [name for name in told if name.startswith("access-control")]
@@ -173,7 +179,11 @@ def test_foreign_pages_get_no_tickets(estate: Estate, origin: str) -> None:
 
 
 def test_own_and_configured_pages_get_tickets(estate: Estate, open_to_app: Estate) -> None:
-    for at, origin in ((estate, "http://hub.test"), (open_to_app, "http://hub.test"), (open_to_app, APP)):
+    for at, origin in (
+        (estate, "http://hub.localhost"),
+        (open_to_app, "http://hub.localhost"),
+        (open_to_app, APP),
+    ):
         response = at.ask("POST", "/ticket", f"Origin: {origin}", *bearer(at.token("alice")).headers)
         assert response.status == 200
         at.keep(response.json()["ticket"])

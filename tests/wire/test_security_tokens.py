@@ -66,6 +66,10 @@ def stranger(algorithm: str = "RS256", kid: str | None = "k1") -> Issuer:
     return Issuer(algorithm, kid)
 
 
+def with_header(header: bytes) -> str:
+    return f"{encode_segment(header)}.e30.AAAA"
+
+
 def no_signature(_text: bytes) -> bytes:
     return b""
 
@@ -126,6 +130,10 @@ TOKENS: dict[str, tuple[Callable[[Estate], str], Verdict]] = {
         lambda e: stranger().sign({"sub": "alice", "exp": 9e9}, jku="http://127.0.0.1:9/jwks.json"), REFUSED),
     "claims that are a list": (lambda e: e.pem.sign(["alice"]), REFUSED),
     "claims that are a text": (lambda e: e.pem.sign("alice"), REFUSED),
+    "a header nested beyond reason": (lambda e: with_header(b"[" * 5900), REFUSED),
+    "a header that is no JSON": (lambda e: with_header(bytes(range(128, 160))), REFUSED),
+    "a header with half a character": (
+        lambda e: with_header(rb'{"alg":"RS256","kid":"\ud800"}'), REFUSED),
     "no token": (lambda e: "x.y.z", REFUSED),
     "one word": (lambda e: "alice", REFUSED),
     "two parts": (lambda e: e.token("alice").rpartition(".")[0], REFUSED),

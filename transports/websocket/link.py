@@ -29,10 +29,10 @@ class WebSocketLink:
     keepalive_is_enough = False
 
     __slots__ = (
-        "_has_left",
         "_has_violated",
         "_inbound",
         "_nursery",
+        "_peer_close",
         "_read_size",
         "_send",
         "_stream",
@@ -55,7 +55,7 @@ class WebSocketLink:
         self._nursery = nursery
         self._inbound = Inbound(settings.message_size, may_be_deflated=may_be_deflated)
         self._read_size = min(max(settings.message_size, LEAST_READ), LARGEST_READ)
-        self._has_left = False
+        self._peer_close: PeerClose | None = None
         self._has_violated = False
 
     async def send(self, data: bytes) -> None:
@@ -67,23 +67,27 @@ class WebSocketLink:
             if isinstance(event, PeerPing):
                 await self._answer(WebSocketFrames.pong(event.payload))
             elif isinstance(event, PeerClose):
-                await self._answer(WebSocketFrames.close(event.code, event.reason))
                 raise trio.EndOfChannel
             else:
                 return event
 
+    async def answer_close(self) -> None:
+        """Says the same as the peer; where it has vanished there is nobody to say it to."""
+        if self._peer_close is not None:
+            close = WebSocketFrames.close(self._peer_close.code, self._peer_close.reason)
+            await self._stream.send_all(close)
+
     async def aclose(self, code: int, reason: str) -> None:
-        if not self._has_left:
-            # A close frame's reason is at most 123 bytes (RFC 6455, section 5.5).
-            payload = reason.encode()[:123].decode(errors="ignore")
-            await self._stream.send_all(WebSocketFrames.close(int(code), payload))
-            await self._wait_left()
+        # A close frame's reason is at most 123 bytes (RFC 6455, section 5.5).
+        payload = reason.encode()[:123].decode(errors="ignore")
+        await self._stream.send_all(WebSocketFrames.close(int(code), payload))
+        await self._wait_peer_close()
         await self._stream.aclose()
 
-    async def _wait_left(self) -> None:
-        """The peer's answer. One that broke the protocol is not heard any more, so it cannot be waited for."""
+    async def _wait_peer_close(self) -> None:
+        """Unless it came already. A peer that broke the protocol is not heard any more, so nothing is waited for."""
         try:
-            while not self._has_violated and not self._has_left:
+            while not self._has_violated and self._peer_close is None:
                 await self._next_event()
         except (ProtocolViolated, trio.BrokenResourceError):
             pass
@@ -105,7 +109,8 @@ class WebSocketLink:
         except ProtocolViolated:
             self._has_violated = True
             raise
-        self._has_left = isinstance(event, PeerClose)
+        if isinstance(event, PeerClose):
+            self._peer_close = event
         return event
 
     async def _answer(self, frame: bytes) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 import attrs
 import trio
 
 from hub.app.front.rates import AddressRates
 from hub.core.contracts import Authenticator, Request
-from hub.core.http_query import MAX_FIELDS
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.identity import ANONYMOUS
 
@@ -24,15 +21,17 @@ class Callers:
 
     async def identify(self, request: Request) -> Request:
         """``request`` with the identity of its sender. Raises RequestRefused like the authenticator, and Refused
-        (429) where the sender's address has failed too often."""
-        if self._rates.has_failed_too_often(request) and has_credentials(request):
-            raise self._rates.login_refusal(request)
+        (429) instead of 40100 where the sender's address has failed too often: good credentials pass all the same, since
+        others may have the same address."""
         with trio.move_on_after(self._patience):
             try:
                 identity = await self._authenticator.identify(request)
             except RequestRefused as reason:
-                if reason.code != ErrorCode.UNAVAILABLE:  # which is our own trouble, and nobody's failure
-                    self._rates.note_failure(request)
+                if reason.code == ErrorCode.UNAVAILABLE:  # which is our own trouble, and nobody's failure
+                    raise
+                if self._rates.has_failed_too_often(request):
+                    raise self._rates.login_refusal(request) from None
+                self._rates.note_failure(request)
                 raise
             return request if identity is ANONYMOUS else attrs.evolve(request, identity=identity)
         raise RequestRefused(ErrorCode.UNAVAILABLE, "credentials cannot be checked now")
@@ -43,14 +42,3 @@ class Callers:
             return await self.identify(request)
         except RequestRefused as reason:
             return attrs.evolve(request, refusal=reason)
-
-
-def has_credentials(request: Request) -> bool:
-    """Whether a request brings credentials of its own (a gateway's word is none)."""
-    if "authorization" in request.headers:
-        return True
-    try:
-        fields = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError:
-        return True
-    return any(name in ("ticket", "token") for name, _ in fields)

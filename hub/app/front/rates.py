@@ -42,7 +42,7 @@ class AddressRates:
         return self._failures is not None and self._wait_after_failures(self._failures, request) > 0
 
     def login_refusal(self, request: Request) -> Refused:
-        """Counts the refusal of a request whose credentials are not looked at."""
+        """Counts the refusal of one failure more than an address may have."""
         self._refusals.add("logins_per_ip", request.peer)
         wait = 0.0 if self._failures is None else self._wait_after_failures(self._failures, request)
         return _refusal("too many failed logins from this address", wait)

@@ -211,7 +211,7 @@ class LimitSettings:
     failed_logins_per_ip: float = option(
         5.0,
         doc="requests per second from one address whose credentials are not valid, four times as many at once; "
-        "beyond: 429; 0: no limit",
+        "more of those: 429; 0: no limit",
         at_least=0.0,
     )
     params: int = option(200, doc="channels named in one request; beyond: 40005", at_least=1)
