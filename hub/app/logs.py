@@ -37,7 +37,6 @@ _LIBRARIES = {
     "hypercorn.error": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
-    "trio-websocket": logging.WARNING,
 }
 
 Fields = MutableMapping[str, Any]

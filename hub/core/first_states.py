@@ -12,6 +12,7 @@ from hub.core.contracts import SnapshotUnavailable
 from hub.core.registry import Registry
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.identity import Identity
+from hub.sansio.parts import parts_of
 from hub.sansio.payload import BadPayload
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class FirstStates:
             with trio.fail_after(self._timeout):
                 data = await self._fetch_state(channel)
             if not channel.has_state:
-                channel.seed(data)
+                channel.seed(self._own(channel, data))
         except (SnapshotUnavailable, BadPayload, trio.TooSlowError) as error:
             logger.error(
                 "snapshot failed", extra={"channel": channel.name, "reason": str(error) or "too slow"}
@@ -91,3 +92,10 @@ class FirstStates:
             self._asked.pop(channel).set()
             if not channel.has_state:  # else those who waited are about to subscribe
                 self._registry.leave_unused(channel)
+
+    def _own(self, channel: Channel, data: bytes) -> bytes:
+        """What a part has of a state: a back end may not have looked at which part it was asked for."""
+        if channel.whole is None:
+            return data
+        template = self._registry.namespaces.resolve(channel.whole).parts
+        return parts_of(template).only(data, channel.name)

@@ -169,6 +169,10 @@ class Intake:
             raise self._refusal(ErrorCode.INVALID_REQUEST, f"publish snapshots on {whole_name}")
         whole = self._registry.find(whole_name, part.user) or self._open(whole_name, part.user)
         self._check_both(part, whole)
+        named = set(parts_of(whole.policy.parts).group(draft.data)) - {None, part.name}
+        if named:
+            msg = f"data: belongs to {', '.join(sorted(filter(None, named)))}, not to {part.name}"
+            raise self._refusal(ErrorCode.INVALID_REQUEST, msg)
         parsed = self._parse(whole, draft.data, draft.kind)
         position = self._offer(part, attrs.evolve(draft, whole=whole.log.next_position))
         self._offer(whole, attrs.evolve(draft, parsed=parsed, part=(part.name, position)))

@@ -355,9 +355,9 @@ class Session:
             self.farewell = Farewell(CloseCode.INTERNAL, "client takes nothing")
             self.abandon()
         elif (
-            isinstance(self.link, Audible)
-            and limits.idle_timeout
-            and (now - self.link.last_heard > limits.idle_timeout)
+            limits.idle_timeout
+            and isinstance(self.link, Audible)
+            and now - self.link.last_heard > limits.idle_timeout
         ):
             self.disconnect(Farewell(CloseCode.GOING_AWAY, "idle"))
         elif self._has_expired():

@@ -24,6 +24,11 @@ class Parts:
         value = field_of(item, self._field)
         return None if value is None else f"{self._before}{value}{self._after}"
 
+    def only(self, data: bytes, name: str) -> bytes:
+        """The items of a list that belong to the part ``name``, or do not say where they belong."""
+        items = [bytes(item) for item in _items.decode(data)] if is_list(data) else [data]
+        return b"[%b]" % b",".join(item for item in items if self.name_of(item) in (None, name))
+
     def group(self, data: bytes) -> dict[str | None, bytes]:
         """The items of a payload by part, each group as a list; a payload that is no list is a list of one."""
         groups: dict[str | None, list[bytes]] = {}

@@ -11,6 +11,9 @@ from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.payload import BadPayload, check_payload
 from hub.sansio.publication import MAX_SEQ
 
+#: Idempotency keys are remembered by the hundred thousand.
+MAX_ID_LENGTH = 256
+
 
 class PublishItem(msgspec.Struct):
     """One event to publish. ``ts`` is Unix milliseconds; ``id`` makes a repetition harmless."""
@@ -19,7 +22,7 @@ class PublishItem(msgspec.Struct):
     data: msgspec.Raw
     event: str | None = None
     ts: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
-    id: str | None = None
+    id: Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | None = None
     type: str | None = None
     user: str | None = None
     last_update_id: int | None = msgspec.field(default=None, name="lastUpdateId")

@@ -51,7 +51,7 @@ def logged(pipe: Pipe) -> Iterator[Callable[..., str]]:
     """Runs a function while the logs of the process are configured; gives what came out."""
     root, libraries = (
         logging.getLogger(),
-        ["hypercorn.access", "hypercorn.error", "httpcore", "httpx", "trio-websocket"],
+        ["hypercorn.access", "hypercorn.error", "httpcore", "httpx"],
     )
     levels = {name: logging.getLogger(name).level for name in libraries}
     root_level = root.level
@@ -216,7 +216,7 @@ def test_levels(logged: Callable[..., str]) -> None:
         logger.debug("no")
         logger.info("no")
         logger.warning("yes")
-        logging.getLogger("trio-websocket").info("no")
+        logging.getLogger("httpx").info("no")
 
     assert only_line(logged(work, LogSettings(level="warning")))["event"] == "yes"
 
@@ -224,7 +224,7 @@ def test_levels(logged: Callable[..., str]) -> None:
 def test_libraries_are_kept_down_and_warnings_are_caught(logged: Callable[..., str]) -> None:
     def work() -> None:
         logging.getLogger("hypercorn.access").error("GET /?token=hunter2")
-        logging.getLogger("trio-websocket").debug("frame")
+        logging.getLogger("httpcore").debug("frame")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("old", UserWarning, stacklevel=1)

@@ -20,6 +20,7 @@ from hub.sansio.names import Namespaces
 from hub.sansio.options import Seconds
 from hub.sansio.policies import Policy
 from tests.core.checker import Truth
+from tests.core.market import BOUNDLESS
 from tests.core.world import BEGINNINGS, SETUPS, Setup, World, shrink_everything, step, steps, take_step
 
 POLICIES = (
@@ -48,7 +49,9 @@ async def play(
         write_deadline=0.0, idle_timeout=0.0, slow=SlowRules(warn_dropped=10, close_dropped=300),
         registry=RegistryLimits(buffered_bytes=setup.buffered_bytes, idle=setup.idle),
     )  # fmt: skip
-    broker = Broker(Namespaces(POLICIES, {}), limits=limits, now_ms=lambda: 1_740_000_000_000)
+    broker = Broker(
+        Namespaces(POLICIES, {}), limits=limits, tiers=BOUNDLESS, now_ms=lambda: 1_740_000_000_000
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         world = World(nursery, broker, truth, pool)

@@ -79,3 +79,9 @@ def test_grouping(values: list[dict[str, Any]], indent: int | None) -> None:
         assert group, "a part without an event"
     seen = list(dict.fromkeys(ORDERS.name_of(json.dumps(value).encode()) for value in values))
     assert list(groups) == seen, "parts come in the order of their first events"
+
+
+def test_what_is_the_parts_own() -> None:
+    items = b'[{"market":"btc_tl","n":1},{"market":"eth_tl"},{"n":2}]'
+    assert ORDERS.only(items, "orders@btc_tl") == b'[{"market":"btc_tl","n":1},{"n":2}]'
+    assert ORDERS.only(b'{"market":"eth_tl"}', "orders@btc_tl") == b"[]"

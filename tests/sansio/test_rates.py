@@ -143,3 +143,25 @@ def test_the_idle_are_forgotten_little_by_little() -> None:
         assert len(buckets) == max(1, 101 - 2 * count)
     buckets.take("busy", 10)
     assert len(buckets) == 1
+
+
+@given(rate=RATES, burst=BURSTS, wait=WAITS, taken=st.integers(0, 60))
+def test_a_new_rate_gives_nothing_back(rate: float, burst: int, wait: float, taken: int) -> None:
+    bucket = TokenBucket(1.0, 40)
+    used = sum(bucket.take(0.0) for _ in range(taken))
+    bucket.change(rate, burst)
+    left = 0
+    while bucket.take(0.0):
+        left += 1
+    assert left == min(40 - used, burst)
+    later = sum(bucket.take(wait) for _ in range(60))
+    assert later <= min(burst, wait * rate) + 1e-3
+
+
+def test_a_rate_that_becomes_no_limit_and_one_that_was_none() -> None:
+    bucket = TokenBucket(0, 1)
+    assert all(bucket.take(0.0) for _ in range(9))
+    bucket.change(1.0, 3)
+    assert bucket.take(0.0)
+    bucket.change(0, 1)
+    assert all(bucket.take(0.0) for _ in range(9))

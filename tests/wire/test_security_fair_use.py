@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -177,13 +178,12 @@ def poll_way(estate: Estate, credentials: Credentials, source: str) -> Iterator[
         waiting = polls(estate)
         peer.send(request("GET", credentials.target("/poll", *fields), *credentials.headers))
         peer.socket.settimeout(0.05)
-        for _ in range(200):
-            try:
-                if not peer.read_more() or peer.buffer:
-                    break
-            except TimeoutError:
-                if polls(estate) > waiting:
-                    break
+        for _ in range(40):  # bounded, since another may have left in the same moment
+            with contextlib.suppress(TimeoutError):
+                peer.read_more()
+            if peer.buffer or (now := polls(estate)) > waiting:
+                break
+            waiting = min(waiting, now)
         if peer.buffer:
             check_status(peer, 0)
         yield peer
