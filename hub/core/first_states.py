@@ -13,7 +13,7 @@ from hub.core.registry import Registry
 from hub.sansio.errors import ErrorCode, RequestRefused
 from hub.sansio.identity import Identity
 from hub.sansio.parts import parts_of
-from hub.sansio.payload import BadPayload
+from hub.sansio.payload import BadPayload, check_payload
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,9 @@ class FirstStates:
                 self._registry.leave_unused(channel)
 
     def _own(self, channel: Channel, data: bytes) -> bytes:
-        """What a part has of a state: a back end may not have looked at which part it was asked for."""
+        """What a part has of a state: a back end may not have looked at which part it was asked for. Raises
+        BadPayload."""
+        data = check_payload(data)
         if channel.whole is None:
             return data
         template = self._registry.namespaces.resolve(channel.whole).parts

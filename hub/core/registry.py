@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import attrs
 import trio
@@ -18,6 +21,10 @@ from hub.sansio.names import Match, Namespaces
 
 #: Channels that are looked at in one go: about a millisecond.
 SWEEP_STRIDE = 512
+
+
+#: Seconds between two searches for an unused channel where there was none: each looks at all.
+FULL_SECONDS = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +55,8 @@ class Registry:
         self.book_bytes = 0
         self.books_evicted = 0
         self._levels_cut = 0  # of books that are forgotten
+        #: Until when nobody looks for an unused channel again, since there was none.
+        self._is_full_until = -math.inf
         self._now_ms = now_ms
         self._channels: dict[tuple[str, str | None], Channel] = {}
         self._of_user: dict[str, dict[Channel, None]] = {}
@@ -103,8 +112,11 @@ class Registry:
 
     def leave_unused(self, channel: Channel) -> None:
         channel.used_at = trio.current_time()
+        if channel.is_wanted:
+            return
+        self._is_full_until = -math.inf
         is_known = self.find(channel.name, channel.user) is channel
-        if is_known and not channel.is_wanted and channel.log.head_seq == 0:
+        if is_known and channel.log.head_seq == 0:
             self._forget(channel)
 
     def sweep(self, now: float) -> Iterator[None]:
@@ -187,15 +199,21 @@ class Registry:
     def _make_room(self, count: int, name: str) -> None:
         if len(self._channels) + count <= self.limits.channels:
             return
+        now = trio.current_time()
+        if now < self._is_full_until:
+            self._refuse_one_more(name)
         unused = [channel for channel in self._channels.values() if not channel.is_wanted]
         if not unused:
-            msg = "too many channels on this node"
-            raise RequestRefused(ErrorCode.UNAVAILABLE, msg, channel=name)
-        # A tenth at once, so that the search is not repeated for each new channel.
-        unused.sort(key=lambda channel: channel.used_at)
-        for channel in unused[: max(count, self.limits.channels // 10)]:
+            self._is_full_until = now + FULL_SECONDS
+            self._refuse_one_more(name)
+        # Some at once, so that the search is not repeated for each new channel.
+        some = max(count, self.limits.channels // 100)
+        for channel in heapq.nsmallest(some, unused, key=lambda channel: channel.used_at):
             if not channel.is_forgotten:  # with what it was derived from
                 self._forget(channel)
+
+    def _refuse_one_more(self, name: str) -> NoReturn:
+        raise RequestRefused(ErrorCode.UNAVAILABLE, "too many channels on this node", channel=name)
 
     def _forget(self, channel: Channel) -> None:
         del self._channels[channel.name, channel.user]

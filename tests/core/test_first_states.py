@@ -133,22 +133,27 @@ async def test_a_state_in_the_stream_makes_the_back_ends_superfluous(
     assert back_end.asked == {("orders", "anna"): 1}, "it was known already"
 
 
+@pytest.mark.parametrize("name", ["orders", "orders@btc_tl"])
 @pytest.mark.parametrize(
-    "answer", [SnapshotUnavailable("503"), b"{", b'{"no":"list"}', b"[" * 100_000, b"\xff", b"null"]
-)
+    "answer",
+    [
+        SnapshotUnavailable("503"), b"", b"{", b'{"no":"list"}', b"[" * 100_000, b"[{", b"[1,", b"[\xff]", b"\xff", b"null",
+        b"[null]", b'["a"]', b'[{"market":"btc_tl"}]', b'[{"market":"\\ud800"}]',
+    ],
+)  # fmt: skip
 async def test_a_failure_is_told_and_the_next_try_may_succeed(
-    nursery: trio.Nursery, autojump_clock: Clock, back_end: BackEnd, answer: bytes | Exception
+    nursery: trio.Nursery, autojump_clock: Clock, back_end: BackEnd, answer: bytes | Exception, name: str
 ) -> None:
     broker = await open_broker(nursery, back_end)
-    good, back_end.answers["orders"] = back_end.answers["orders"], answer
+    good, back_end.answers[name] = back_end.answers[name], answer
     peer = await connect(nursery, broker, identity=ANNA)
-    told, *_ = await peer.request("subscribe", "orders", "trades@btc_tl")
+    told, *_ = await peer.request("subscribe", name, "trades@btc_tl")
     assert (told.body["code"], told.data["subscribed"]) == (0, ["trades@btc_tl"])
-    errors = [{"channel": "orders", "code": 50000, "msg": "snapshot unavailable, try again"}]
+    errors = [{"channel": name, "code": 50000, "msg": "snapshot unavailable, try again"}]
     assert told.data["errors"] == errors
-    assert broker.registry.find("orders", "anna") is None
-    back_end.answers["orders"] = good
-    (told, state) = (await peer.request("subscribe", "orders"))[-2:]
+    assert broker.registry.find(name, "anna") is None
+    back_end.answers[name] = good
+    (told, state) = (await peer.request("subscribe", name))[-2:]
     assert (told.body["code"], ids(state.data)) == (0, [1, 2])
 
 
@@ -338,3 +343,30 @@ async def test_a_whole_and_its_part_are_each_asked_for_their_own(
     assert [(told.kind, told.channel, told.seq) for told in peer.told[-2:]] == [
         ("covered", "orders", 3), ("data", "orders@btc_tl", 3)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [BOOK, TOP])
+async def test_a_book_that_was_let_go_of_is_asked_for_again(
+    nursery: trio.Nursery, autojump_clock: Clock, back_end: BackEnd, name: str
+) -> None:
+    broker = await open_broker(nursery, back_end, limits=BrokerLimits(registry=RegistryLimits(book_bytes=1)))
+    peer = await connect(nursery, broker)
+    await peer.request("subscribe", name)
+    broker.publish(BOOK, book(bids={"4": "1"}))
+    await trio.sleep(1)
+    await peer.request("unsubscribe", name)
+    await trio.sleep(2.5)
+    assert broker.statistics().books_evicted == 1
+    back_end.answers[BOOK] = book(bids={"9": "1"})
+    broker.publish(BOOK, book(bids={"7": "1"}))
+    await peer.request("subscribe", name)
+    await trio.sleep(1)
+    await peer.settle()
+    assert peer.events(name)[-1][1]["bids"] == [["9", "1"], ["7", "1"]]
+    assert back_end.asked[BOOK, None] == 2
+    broker.publish(BOOK, book(bids={"9": "0"}))
+    await trio.sleep(1)
+    await peer.settle()
+    assert peer.events(name)[-1][1]["bids"][0] in (["7", "1"], ["9", "0"])
+    seqs = [seq for seq, _ in peer.events(name)][-2:]
+    assert seqs[1] == seqs[0] + 1

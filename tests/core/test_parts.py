@@ -108,6 +108,8 @@ async def test_what_is_refused_is_on_neither(nursery: trio.Nursery, autojump_clo
     await nursery.start(broker.run)
     refused = [
         ("orders@btc_tl", dump([order(1)]), "snapshot"),
+        ("orders@btc_tl", dump(order(1, "eth_tl")), None),
+        ("orders@btc_tl", dump([order(1), order(2, "no_such")]), None),
         ("orders@btc_tl", b'{"orderId":1}', None),
         ("orders", b'{"orderId":1}', None),
         ("orders", b'[{"orderId":1,"status":"new","market":"btc_tl"},{"orderId":2}]', None),

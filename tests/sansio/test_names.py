@@ -111,7 +111,7 @@ def test_what_is_in_the_holes() -> None:
     policies = (
         Policy(pattern="kline.{interval}@{market}"),
         Policy(pattern="user:{user}:*"),
-        Policy(pattern="{user}-*"),
+        Policy(pattern="box.{user}"),
         Policy(pattern="job:*"),
     )
     namespaces = Namespaces(policies, VALUES)
@@ -189,3 +189,11 @@ def test_patterns_that_can_never_match(pattern: str) -> None:
         check_pattern(pattern)
     with pytest.raises(ValueError):
         Namespaces((Policy(pattern=pattern),), {})
+
+
+@pytest.mark.parametrize("pattern", ["{user}*", "box.{user}.*", "*.{user}", "{market}{user}", "a@{user}-{depth}"])
+def test_a_user_ends_with_a_colon_or_with_the_name(pattern: str) -> None:
+    with pytest.raises(ValueError, match="colon"):
+        check_pattern(pattern)
+    for fine in ("user:{user}:*", "{user}", "box.{user}", "*:{user}:{market}"):
+        check_pattern(fine)

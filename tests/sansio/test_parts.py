@@ -85,3 +85,17 @@ def test_what_is_the_parts_own() -> None:
     items = b'[{"market":"btc_tl","n":1},{"market":"eth_tl"},{"n":2}]'
     assert ORDERS.only(items, "orders@btc_tl") == b'[{"market":"btc_tl","n":1},{"n":2}]'
     assert ORDERS.only(b'{"market":"eth_tl"}', "orders@btc_tl") == b"[]"
+
+
+@given(st.lists(items, max_size=8))
+def test_what_a_part_has_of_a_list(values: list[dict[str, Any]]) -> None:
+    own = json.loads(ORDERS.only(json.dumps(values).encode(), "orders@a_b"))
+    assert own == [
+        value for value in values if not isinstance(value.get("market"), str) or value["market"] == "a_b"
+    ]
+
+
+def test_what_a_part_has_of_one() -> None:
+    assert ORDERS.only(b'{"market":"a_b"}', "orders@a_b") == b'[{"market":"a_b"}]'
+    assert ORDERS.only(b'{"market":"c_d"}', "orders@a_b") == b"[]"
+    assert ORDERS.only(b"[]", "orders@a_b") == b"[]"

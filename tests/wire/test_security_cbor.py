@@ -16,7 +16,7 @@ import pytest
 
 from tests.hub_process import HubProcess
 from tests.wire.rawpeer import BINARY, Response
-from tests.wire.security import DIALECTS, Estate, Left, open_estate, talking
+from tests.wire.security import DIALECTS, Estate, open_estate, talking
 
 #: Takes a second or two of a processor, per kilobyte, to compile.
 EXPRESSION = "(?i)" + "[\u0100-\U0001ffff]" * 250
@@ -55,6 +55,9 @@ POISONS = {
     "a mark": tagged(55799, "subscribe"),
 }
 
+#: What a message may have, though it means nothing there: it takes no work.
+HARMLESS = {"a large number"}
+
 
 def cpu_seconds(hub: HubProcess) -> float:
     fields = Path(f"/proc/{hub.pid}/stat").read_text().rpartition(") ")[2].split()
@@ -77,8 +80,10 @@ def test_no_tag_is_obeyed_in_a_message(estate: Estate, name: str) -> None:
             message += b"".join(cbor2.dumps(key) + value for key, value in fields.items())
             with talking(estate, dialect) as talk:
                 talk.peer.send_frame(BINARY, message)
-                left: Left = talk.read_to_close()
-            assert left.code == 4001, field
+                if name in HARMLESS:
+                    assert talk.read()["code"] in (0, 40005), field
+                else:
+                    assert talk.read_to_close().code == 4001, field
     assert cpu_seconds(estate.hub) - before < CHEAP
 
 

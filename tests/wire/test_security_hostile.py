@@ -222,3 +222,27 @@ def test_lists_of_channels_do_not_hold_up_the_others(tmp_path: Path) -> None:
                 assert body["total"] == 30_000
             # Made anew each time, it would be a tenth of a second of the processor's or more.
             assert cpu_seconds(estate.hub) - before < 100 * 0.05
+
+
+def test_a_full_node_refuses_cheaply(tmp_path: Path) -> None:
+    """Names for which there is no room are refused without looking for room again and again."""
+    total = 10_000
+    settings = [
+        f"limits.channels_total={total}",
+        "tiers.anonymous.channels_per_connection=0",
+        "logging.level=warning",
+    ]
+    with open_estate(tmp_path, *settings) as estate, talking(estate, Dialect()) as holder:
+        for start in range(0, total, 200):
+            assert not holder.subscribe(*(f"ev:{number}" for number in range(start, start + 200))).errors
+        before = cpu_seconds(estate.hub)
+        with talking(estate, Dialect()) as talk:
+            for start in range(0, 4000, 200):
+                names = [f"ev:x{number}" for number in range(start, start + 200)]
+                assert talk.subscribe(*names).errors == dict.fromkeys(names, 50001)
+        # Each name by a search of its own, it would be several seconds.
+        assert cpu_seconds(estate.hub) - before < 1.5
+        holder.send({"method": "unsubscribe", "params": ["ev:1"], "id": 9999})
+        holder.read_until(lambda value: value.get("id") == 9999)
+        with talking(estate, Dialect()) as talk:
+            wait_until(lambda: not talk.subscribe("ev:new").errors, "the place of one that left")

@@ -37,7 +37,8 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     with open_estate(tmp_path_factory.mktemp("estate")) as estate:
         estate.mark("mallory", "alice", "bob")
         for channel in PRIVATE:
-            estate.publisher.publish(channel, *[order(SECRET)] * 5, user="alice")
+            market = channel.partition("@")[2] or "btc_tl"
+            estate.publisher.publish(channel, *[order(SECRET, market)] * 5, user="alice")
         estate.publisher.publish("user:alice:notes", *[SECRET] * 5)
         yield estate
 
