@@ -329,7 +329,8 @@ class Session:
 
     def _warn_of_expiry(self) -> None:
         rules = self.broker.limits.expiry
-        if rules.closes and self._seconds_left < rules.warning and not self._is_expiry_told:
+        is_near = bool(rules.warning) and self._seconds_left < rules.warning
+        if rules.closes and is_near and not self._is_expiry_told:
             assert self.identity.expires_at is not None
             self._is_expiry_told = True
             expires_at_ms = int(self.identity.expires_at * 1000)

@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import attrs
 import httpx
@@ -72,6 +73,8 @@ class HttpSnapshots(trio.abc.AsyncResource):
                 max_connections=settings.connections, max_keepalive_connections=settings.connections
             ),
             timeout=httpx.Timeout(None, connect=settings.timeout * _CONNECT_SHARE),
+            # One client asks for everybody: a cookie of one user's answer must not go with another's request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # A compressed answer could be a thousand times what its bound allows.
             headers={"accept": "application/json", **settings.headers, "accept-encoding": "identity"},
         )

@@ -51,7 +51,9 @@ def check_pattern(pattern: str) -> None:
         raise ValueError("a hole can be there once")
     # A user's id has all characters of a name but the colon, so only that can end it.
     if re.search(r"\{user\}[^:]*[{*]|[}*][^:]*\{user\}", pattern):
-        raise ValueError("there must be a colon between {user} and another hole, or it could be read in two ways")
+        raise ValueError(
+            "there must be a colon between {user} and another hole, or it could be read in two ways"
+        )
     literal = _HOLE.sub("", pattern)
     if not pattern or (literal and not re.fullmatch(r"[A-Za-z0-9_.:@-]+", literal)):
         raise ValueError("a channel's name has only the characters A-Z a-z 0-9 _ - . : @")

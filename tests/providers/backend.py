@@ -107,7 +107,7 @@ async def open_backend(*script: Answer) -> AsyncIterator[BackEnd]:
     backend = BackEnd(*script)
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, backend.serve, [listener])
+        await nursery.start(trio.serve_listeners, backend.serve, [listener])
         backend.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
         yield backend
         nursery.cancel_scope.cancel()

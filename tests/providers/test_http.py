@@ -72,6 +72,13 @@ async def test_nothing_is_an_empty_list(clock: MockClock) -> None:
         assert backend.connections == 1
 
 
+async def test_cookies_of_one_answer_do_not_go_with_the_next_request(clock: MockClock) -> None:
+    async with open_pair(ok(STATE, "set-cookie: session=alice; path=/")) as (backend, provider):
+        for user in ("alice", "bob"):
+            assert await provider.fetch(f"{backend.url}/open?user={user}") == STATE
+        assert [b"cookie" in head.lower() for head in backend.requests] == [False, False]
+
+
 @pytest.mark.parametrize(
     "status", ["404 Not Found", "401 Unauthorized", "429 Too Many Requests", "302 Found", "201 Created"]
 )

@@ -191,7 +191,9 @@ def test_patterns_that_can_never_match(pattern: str) -> None:
         Namespaces((Policy(pattern=pattern),), {})
 
 
-@pytest.mark.parametrize("pattern", ["{user}*", "box.{user}.*", "*.{user}", "{market}{user}", "a@{user}-{depth}"])
+@pytest.mark.parametrize(
+    "pattern", ["{user}*", "box.{user}.*", "*.{user}", "{market}{user}", "a@{user}-{depth}"]
+)
 def test_a_user_ends_with_a_colon_or_with_the_name(pattern: str) -> None:
     with pytest.raises(ValueError, match="colon"):
         check_pattern(pattern)
