@@ -168,6 +168,8 @@ class Registry:
                 return
             self.book_bytes -= channel.book_size
             self.books_evicted += 1
+            # Its channel may be forgotten before the next snapshot; the one after it must not begin empty either.
+            self._forgetful.add(channel.policy.pattern)
             channel.forget_state()
 
     def _find_or_make(self, name: str, user: str | None, match: Match) -> Channel:

@@ -303,6 +303,7 @@ class Session:
         usage = self.broker.usage
         if before.user is None:
             self.broker.check_user_connections(identity)
+            self._check_user_channels(identity)
         if identity.tier != before.tier:
             self.tier = self.broker.tiers.find(identity.tier)
             self._allowance.adopt(self.tier)
@@ -313,6 +314,15 @@ class Session:
             usage.count_channels(identity.user, len(self.subscriptions))
         logger.info("authenticated", extra={**self.log_fields, "tier": identity.tier})
         self._revoke_what_is_not_allowed()
+
+    def _check_user_channels(self, identity: Identity) -> None:
+        """Raises RequestRefused (40003) where the user would have more channels with those of this connection than
+        its tier allows."""
+        limit = self.broker.tiers.find(identity.tier).channels_per_user
+        if identity.user is None or not limit:
+            return
+        if self.broker.usage.channels[identity.user] + len(self.subscriptions) > limit:
+            raise RequestRefused(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} channels per user")
 
     def _revoke_what_is_not_allowed(self) -> None:
         for name in list(self.subscriptions):

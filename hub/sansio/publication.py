@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Sequence numbers stay below 2^53, so that a JavaScript number holds each of them exactly (stream-v2.md).
 MAX_SEQ = 2**53 - 1
+#: Matching engines count in 64 bits; a longer number is more than some client's parser takes.
+MAX_UPDATE_ID = 2**63 - 1
 
 
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

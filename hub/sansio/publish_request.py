@@ -9,7 +9,7 @@ import msgspec
 
 from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.payload import BadPayload, check_payload
-from hub.sansio.publication import MAX_SEQ
+from hub.sansio.publication import MAX_SEQ, MAX_UPDATE_ID
 
 #: Idempotency keys are remembered by the hundred thousand.
 MAX_ID_LENGTH = 256
@@ -25,7 +25,9 @@ class PublishItem(msgspec.Struct):
     id: Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | None = None
     type: str | None = None
     user: str | None = None
-    last_update_id: int | None = msgspec.field(default=None, name="lastUpdateId")
+    last_update_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPDATE_ID)] | None = msgspec.field(
+        default=None, name="lastUpdateId"
+    )
 
 
 _item_decoder = msgspec.json.Decoder(PublishItem)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.sansio.errors import ErrorCode, PublishRefused
-from hub.sansio.publication import MAX_SEQ
+from hub.sansio.publication import MAX_SEQ, MAX_UPDATE_ID
 from hub.sansio.publish_request import find_channel, parse_item, split_body
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
@@ -129,6 +129,17 @@ def test_times_that_are_none(ts: int) -> None:
     # A number beyond a double is more than the statistics of latency can take, and ends the scheduler.
     with pytest.raises(PublishRefused):
         parse_item(b'{"channel":"a","data":1,"ts":%d}' % ts)
+
+
+@pytest.mark.parametrize("number", [0, MAX_UPDATE_ID])
+def test_numbers_of_updates(number: int) -> None:
+    assert parse_item(b'{"channel":"a","data":1,"lastUpdateId":%d}' % number)[0].last_update_id == number
+
+
+@pytest.mark.parametrize("number", [-1, MAX_UPDATE_ID + 1, 10**400])
+def test_numbers_that_no_update_has(number: int) -> None:
+    with pytest.raises(PublishRefused, match="lastUpdateId"):
+        parse_item(b'{"channel":"a","data":1,"lastUpdateId":%d}' % number)
 
 
 @pytest.mark.parametrize(

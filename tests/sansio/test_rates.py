@@ -145,7 +145,7 @@ def test_the_idle_are_forgotten_little_by_little() -> None:
     assert len(buckets) == 1
 
 
-@given(rate=RATES, burst=BURSTS, wait=WAITS, taken=st.integers(0, 60))
+@given(rate=RATES, burst=BURSTS, wait=WAITS, taken=st.integers(1, 60))
 def test_a_new_rate_gives_nothing_back(rate: float, burst: int, wait: float, taken: int) -> None:
     bucket = TokenBucket(1.0, 40)
     used = sum(bucket.take(0.0) for _ in range(taken))

@@ -170,6 +170,9 @@ def waiting_polls(estate: Estate, choose: random.Random) -> None:
             peer.send(request("GET", target, *credentials.headers))
             if choose.random() < 0.5:
                 peer.reset()
+    estate.ask(
+        "GET", "/history/ev:1"
+    )  # answered when those before have been accepted: no more than that wait
 
 
 def upgrades_of_no_use(estate: Estate, choose: random.Random) -> None:

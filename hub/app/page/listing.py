@@ -28,7 +28,8 @@ class Listing:
         self._making = trio.Lock()
         self._made_at = -math.inf
         self._public: list[Row] = []
-        self._restricted: list[Channel] = []
+        #: What is not for anyone, by the user whose name it has in it; None: by none.
+        self._restricted: dict[str | None, list[Channel]] = {}
 
     async def rows(self, identity: Identity) -> list[Row]:
         """The channels that ``identity`` may have, their own first, without the parts of those that hold the same
@@ -46,9 +47,8 @@ class Listing:
 
     def _own(self, identity: Identity) -> Iterator[Channel]:
         yield from self._broker.registry.channels_of(identity.user)
-        for channel in self._restricted:
-            if channel.holes.get("user", identity.user) == identity.user:
-                yield channel
+        yield from self._restricted.get(identity.user, ())
+        yield from self._restricted.get(None, ())
 
     def _may_have(self, channel: Channel, identity: Identity) -> bool:
         try:
@@ -59,7 +59,7 @@ class Listing:
 
     async def _make(self) -> None:
         rows: dict[str, Row] = {}
-        restricted: list[Channel] = []
+        restricted: dict[str | None, list[Channel]] = {}
         for index, channel in enumerate(list(self._broker.registry)):
             if index % STRIDE == STRIDE - 1:
                 await trio.lowlevel.checkpoint()
@@ -69,7 +69,7 @@ class Listing:
                     if name not in rows and self._is_derived(name):
                         rows[name] = _row(name, 0, channel.log.epoch, "top", is_private=False)
             elif channel.user is None:
-                restricted.append(channel)
+                restricted.setdefault(channel.holes.get("user"), []).append(channel)
         self._public = sorted(rows.values(), key=_name)
         self._restricted = restricted
 

@@ -9,7 +9,7 @@ from msgspec import Meta, Raw
 
 from hub.sansio.errors import HubError
 from hub.sansio.payload import BadPayload, check_payload
-from hub.sansio.publication import MAX_SEQ
+from hub.sansio.publication import MAX_SEQ, MAX_UPDATE_ID
 
 
 class RecordRefused(HubError):
@@ -32,7 +32,7 @@ class _Wrapper(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=Fa
     data: Raw
     ts: Annotated[int, Meta(ge=0, le=MAX_SEQ)] | None = None
     type: Literal["snapshot", "delta"] | None = None
-    last_update_id: Annotated[int, Meta(ge=0)] | None = None
+    last_update_id: Annotated[int, Meta(ge=0, le=MAX_UPDATE_ID)] | None = None
     event: str | None = None
     id: Raw = Raw(b"null")
 

@@ -85,6 +85,7 @@ def test_what_only_looks_like_a_wrapper_is_passed_on_whole(raw: bytes) -> None:
         b'{"data":1,"ts":-1}',
         b'{"data":1,"ts":9007199254740992}',
         b'{"data":1,"type":"delta","lastUpdateId":"7"}',
+        b'{"data":1,"type":"delta","lastUpdateId":9223372036854775808}',
         b'{"data":1,"event":7}',
     ],
 )
