@@ -139,6 +139,7 @@ class Broker:
         self.sessions: dict[str, Session] = {}
         self.draining = trio.Event()
         self._maintenance: float | None = None
+        #: Requests that wait, for news or for first states.
         self.polls: set[News] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -170,10 +171,18 @@ class Broker:
         return await self._authenticator.verify_token(token)
 
     async def prepare(self, names: Iterable[str], identity: Identity) -> None:
-        """Has the states of channels brought whose beginning the hub has not seen. Raises RequestRefused (50000)
-        where one cannot be had now."""
+        """Has the states of channels brought whose beginning the hub has not seen. Raises RequestRefused: 50000
+        where one cannot be had now, 40100 where the user was sent away meanwhile."""
         if lacking := self.first_states.lacking(names, identity):
-            for refusal in (await self.first_states.prepare(lacking)).values():
+            waiting = News(identity.user)
+            self.polls.add(waiting)
+            try:
+                refusals = await self.first_states.prepare(lacking)
+            finally:
+                self.polls.discard(waiting)
+            if waiting.refusal is not None:
+                raise waiting.refusal
+            for refusal in refusals.values():
                 raise refusal
 
     def check_user_connections(self, identity: Identity) -> None:

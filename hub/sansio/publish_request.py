@@ -13,6 +13,8 @@ from hub.sansio.publication import MAX_SEQ, MAX_UPDATE_ID
 
 #: Idempotency keys are remembered by the hundred thousand.
 MAX_ID_LENGTH = 256
+#: As long as a token's user may be called (``hub.auth``).
+MAX_USER_LENGTH = 128
 
 
 class PublishItem(msgspec.Struct):
@@ -24,7 +26,7 @@ class PublishItem(msgspec.Struct):
     ts: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
     id: Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | None = None
     type: str | None = None
-    user: str | None = None
+    user: Annotated[str, msgspec.Meta(max_length=MAX_USER_LENGTH)] | None = None
     last_update_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPDATE_ID)] | None = msgspec.field(
         default=None, name="lastUpdateId"
     )

@@ -316,3 +316,9 @@ async def test_all_that_a_user_has_ends_and_nobody_elses(
     await trio.testing.wait_all_tasks_blocked()
     assert others[0].is_over
     assert not others[1].is_over
+
+
+async def test_no_warning_in_the_grace_either(nursery: trio.Nursery, autojump_clock: Clock) -> None:
+    _, peer, _ = await expiring(nursery, ExpiryRules(warning=0.0, grace=5.0), expires_in=10.0)
+    await trio.sleep(20)
+    assert [told.kind for told in await peer.settle()] == ["bye"]

@@ -301,3 +301,17 @@ def check_subscriptions(broker: Broker, peer: Peer) -> None:
 )  # fmt: skip
 def test_whatever_is_forgotten_when(script: list[tuple[Any, ...]], limits: BrokerLimits) -> None:
     trio.run(play, limits, script, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_book_let_go_of_to_save_memory_never_begins_empty_again(
+    nursery: trio.Nursery, autojump_clock: Clock
+) -> None:
+    """Also when its channel is forgotten after that: what it had is not there, so nothing may claim to be all."""
+    limits = BrokerLimits(registry=RegistryLimits(idle=10.0, book_bytes=1))
+    broker = make_broker(limits=limits, book={"starts_empty": True})
+    await nursery.start(broker.run)
+    broker.publish("orderbook@btc_tl", book(bids={"1": "1", "2": "1"}))
+    await trio.sleep(30)
+    assert broker.registry.find("orderbook@btc_tl", None) is None
+    broker.publish("orderbook@btc_tl", book(bids={"3": "1"}))
+    assert not channel_of(broker, "orderbook@btc_tl").has_state

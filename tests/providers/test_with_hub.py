@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -51,6 +52,7 @@ class BackEnd(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.authorizations: set[str | None] = set()
         self.release = threading.Event()
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -69,6 +71,9 @@ class BackEnd(ThreadingHTTPServer):
             return (404 if user == "nobody" else 503), b"{}"
         if user == "slow":
             self.release.wait(60)
+        if user.startswith("revoked"):
+            self.is_asked.set()
+            self.may_answer.wait(20)
         return 200, json.dumps([ORDER]).encode()
 
 
@@ -164,6 +169,33 @@ def test_a_state_that_cannot_be_had_now(hub: HubProcess, backend: BackEnd, issue
     assert answer.json()["code"] == 50000
     assert answer.status_code >= 500
     assert not any(target.startswith(("/users/..", "/orders")) for target in backend.asked)
+
+
+@pytest.mark.parametrize(
+    "user, path",
+    [
+        ("revoked1", "/sse?channels=orders"),
+        ("revoked2", "/poll?channels=orders"),
+        ("revoked3", "/snapshot/orders"),
+    ],
+)
+def test_who_is_sent_away_while_the_back_end_is_asked_gets_nothing(
+    hub: HubProcess, backend: BackEnd, issuer: Issuer, user: str, path: str
+) -> None:
+    """The state comes too late for this one; it is the next that has it."""
+    backend.is_asked.clear()
+    backend.may_answer.clear()
+    headers = {"authorization": f"Bearer {issuer.token(user)}"}
+    with ThreadPoolExecutor(1) as beside:
+        url = f"{hub.public_url}{path}"
+        asking = beside.submit(httpx.get, url, headers=headers, timeout=60, trust_env=False)
+        try:
+            assert backend.is_asked.wait(20)
+            url = f"{hub.admin_url}/admin/disconnect?userId={user}"
+            assert httpx.post(url, trust_env=False).json() == {"disconnected": 1}
+        finally:
+            backend.may_answer.set()
+        assert asking.result(60).json()["code"] == 40100
 
 
 def test_a_back_end_that_answers_junk(hub: HubProcess) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+import trio.testing
 
+from hub.app.page.listing import Listing
+from hub.core.broker import Broker
+from hub.sansio.identity import ANONYMOUS, Identity
+from hub.sansio.names import Namespaces
+from hub.sansio.policies import Policy
 from tests.hub_process import ROOT, HubProcess, running_hub
 
 GATEWAY = 'auth.gateway_networks=["127.0.0.1/32"]'
@@ -69,3 +75,17 @@ def test_own_channels_without_their_parts(hub: HubProcess) -> None:
 
 def test_nobody_sees_the_channels_of_others(hub: HubProcess) -> None:
     assert not [row for row in listing(hub, **{"x-user-id": "somebody"})["channels"] if row["private"]]
+
+
+async def test_restricted_channels_are_for_whom_their_names_or_rights_say(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    policies = [Policy(pattern="user:{user}:*"), Policy(pattern="desk:*", allow=("role:desk",))]
+    broker = Broker(Namespaces(policies, {}))
+    for channel in ("user:anna:news", "user:bert:news", "desk:notes"):
+        broker.publish(channel, b"1")
+    found = Listing(broker)
+    anna, bert = Identity("anna", "retail", frozenset({"desk"})), Identity("bert", "retail")
+    assert [row["channel"] for row in await found.rows(anna)] == ["desk:notes", "user:anna:news"]
+    assert [row["channel"] for row in await found.rows(bert)] == ["user:bert:news"]
+    assert await found.rows(ANONYMOUS) == []

@@ -6,22 +6,17 @@ Tag 35 alone is a regular expression, which is compiled: a cursor of 150 charact
 from __future__ import annotations
 
 import base64
-import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import cbor2
 import pytest
 
-from tests.hub_process import HubProcess
 from tests.wire.rawpeer import BINARY, Response
 from tests.wire.security import DIALECTS, Estate, open_estate, talking
 
 #: Takes a second or two of a processor, per kilobyte, to compile.
 EXPRESSION = "(?i)" + "[\u0100-\U0001ffff]" * 250
-#: What may cost the hub nothing to speak of, in seconds of the processor; ten of each.
-CHEAP = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +54,6 @@ POISONS = {
 HARMLESS = {"a large number"}
 
 
-def cpu_seconds(hub: HubProcess) -> float:
-    fields = Path(f"/proc/{hub.pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def cursor(raw: bytes, *, is_deflated: bool) -> str:
     data = zlib.compress(raw, 9) if is_deflated else raw
     return ("z" if is_deflated else "") + base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -72,7 +62,6 @@ def cursor(raw: bytes, *, is_deflated: bool) -> str:
 @pytest.mark.parametrize("name", POISONS)
 def test_no_tag_is_obeyed_in_a_message(estate: Estate, name: str) -> None:
     poison = POISONS[name]
-    before = cpu_seconds(estate.hub)
     for dialect in (DIALECTS["v2 cbor"], DIALECTS["v2 cbor deflated"]):
         for field in ("method", "params", "id", "lastSeq", "nonsense"):
             fields = {"method": b"isubscribe", "params": b"\x81dev:1", "id": b"\x01", field: poison}
@@ -84,14 +73,12 @@ def test_no_tag_is_obeyed_in_a_message(estate: Estate, name: str) -> None:
                     assert talk.read()["code"] in (0, 40005), field
                 else:
                     assert talk.read_to_close().code == 4001, field
-    assert cpu_seconds(estate.hub) - before < CHEAP
 
 
 @pytest.mark.parametrize("is_deflated", [False, True], ids=["plain", "deflated"])
 @pytest.mark.parametrize("name", POISONS)
 def test_no_tag_is_obeyed_in_a_cursor(estate: Estate, name: str, is_deflated: bool) -> None:
     poison = POISONS[name]
-    before = cpu_seconds(estate.hub)
     for raw in (poison, b"\x82\x01" + poison, b"\x82" + poison + b"\xa0", b"\x82\x01\xa1" + poison + b"\xa0"):
         text = cursor(raw, is_deflated=is_deflated)
         for response in ask_everywhere(estate, text):
@@ -99,7 +86,6 @@ def test_no_tag_is_obeyed_in_a_cursor(estate: Estate, name: str, is_deflated: bo
         for dialect in (DIALECTS["live"], DIALECTS["live deflated"]):
             with talking(estate, dialect) as talk:
                 assert talk.subscribe("ev:1", cursor=text).errors == {None: 40005}
-    assert cpu_seconds(estate.hub) - before < CHEAP
 
 
 def ask_everywhere(estate: Estate, text: str) -> list[Response]:
@@ -113,7 +99,7 @@ def ask_everywhere(estate: Estate, text: str) -> list[Response]:
 
 def test_maps_and_lists_are_as_large_as_they_come(estate: Estate) -> None:
     """A head that claims more than there is costs nothing; neither does a map made to collide."""
-    before, resident = cpu_seconds(estate.hub), estate.hub.resident_bytes()
+    resident = estate.hub.resident_bytes()
     modulus = (1 << 61) - 1  # of Python's hash of integers
     colliding = b"\xb9\x01\x2c" + b"".join(
         cbor2.dumps(number * modulus) + b"\x00" for number in range(1, 301)
@@ -125,5 +111,4 @@ def test_maps_and_lists_are_as_large_as_they_come(estate: Estate) -> None:
             assert talk.read()["code"] in (40005, 4001)
         for response in ask_everywhere(estate, cursor(b"\x82\x01" + raw, is_deflated=True)):
             assert response.status == 400
-    assert cpu_seconds(estate.hub) - before < CHEAP
     assert estate.hub.resident_bytes() - resident < 32 * 1024 * 1024
