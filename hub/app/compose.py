@@ -220,6 +220,7 @@ class Hub:
             self.statistics,
             self._public.statistics,
             self._authenticator.statistics,
+            lambda: None if self._provider is None else self._provider.statistics(),
             [transport.name for transport in self._transports],
         )
         pages = AdminPages(

@@ -18,6 +18,7 @@ from hub.app.front.port import PortStatistics
 from hub.auth import AuthStatistics
 from hub.core.contracts import SourceStatistics
 from hub.core.statistics import BrokerStatistics, Counts, Histogram
+from hub.providers import ProviderStatistics
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -32,6 +33,7 @@ class HubCollector:
         sources: Callable[[], Mapping[str, SourceStatistics]],
         public: Callable[[], PortStatistics],
         auth: Callable[[], AuthStatistics],
+        provider: Callable[[], ProviderStatistics | None],
         transports: Iterable[str],
     ) -> None:
         # Named from the start, so that "no connections" is 0 and not the absence of a figure.
@@ -41,6 +43,7 @@ class HubCollector:
         self._sources = sources
         self._public = public
         self._auth = auth
+        self._provider = provider
 
     def collect(self) -> Iterator[Metric]:
         statistics = self._broker()
@@ -48,6 +51,7 @@ class HubCollector:
         yield from self._totals(statistics.counts)
         yield from self._limits(statistics.counts)
         yield from self._users(statistics)
+        yield from self._elsewhere()
         yield from self._sources_now()
 
     def _now(self, now: BrokerStatistics) -> Iterator[Metric]:
@@ -146,6 +150,25 @@ class HubCollector:
         yield self._counter(
             "token_consume_fail", "Tickets that were refused", ("reason",), self._auth().tickets.failed
         )
+
+    def _elsewhere(self) -> Iterator[Metric]:
+        """What the hub has from others, keys and first states; no figures where it is not configured to."""
+        auth, provider = self._auth(), self._provider()
+        jwks = auth.jwks
+        keys = {} if auth.api_keys is None else {(): auth.api_keys}
+        yield self._gauge("hub_api_keys", "API keys that are known", (), keys)
+        used = {} if jwks is None else {(): jwks.keys}
+        yield self._gauge("hub_jwks_keys", "Keys of the issuer in use", (), used)
+        failing = {} if jwks is None else {(): int(jwks.is_failing)}
+        yield self._gauge("hub_jwks_failing", "1 while the issuer's keys cannot be had", (), failing)
+        fetches = {} if jwks is None else {(): jwks.fetches}
+        yield self._counter("hub_jwks_fetches", "How often the issuer's keys were asked for", (), fetches)
+        outcomes = {} if provider is None else {"answered": provider.answered, **provider.failed}
+        yield self._counter("hub_first_states", "Answers of back ends", ("outcome",), outcomes)
+        retried = {} if provider is None else {(): provider.retried}
+        yield self._counter("hub_first_state_retries", "Repeated questions to back ends", (), retried)
+        waiting = {} if provider is None else {(): provider.waiting}
+        yield self._gauge("hub_first_states_waiting", "Questions to back ends under way", (), waiting)
 
     def _users(self, now: BrokerStatistics) -> Iterator[Metric]:
         """Market makers, one by one: they are few, and each matters."""

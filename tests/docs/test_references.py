@@ -22,9 +22,10 @@ from hub.app.settings.loading import ENABLED
 from hub.app.settings.plugins import find_plugins, settings_of
 from hub.app.settings.sections import default_namespaces
 from hub.app.settings.structure import known_keys
-from hub.auth import AuthStatistics, TicketStatistics
+from hub.auth import AuthStatistics, JwksStatistics, TicketStatistics
 from hub.core.contracts import SourceStatistics
 from hub.core.statistics import BrokerStatistics, Counts, UserCounts
+from hub.providers import ProviderStatistics
 from hub.sansio.errors import CloseCode, ErrorCode
 from hub.sansio.live import ERROR_NAMES
 from hub.sansio.options import Seconds, Size, parse_seconds, parse_size
@@ -256,10 +257,20 @@ def full_collector() -> HubCollector:
         counts=counts,
     )
     tickets = TicketStatistics(issued=0, outstanding=0, failed={"used": 0})
-    auth = AuthStatistics(tickets=tickets, jwks=None, api_keys=None)
+    jwks = JwksStatistics(keys=1, fetches=1, is_failing=False)
+    auth = AuthStatistics(tickets=tickets, jwks=jwks, api_keys=1)
+    provider = ProviderStatistics(answered=1, failed={"away": 1}, retried=0, waiting=0)
     port = PortStatistics(refused={})
     source = SourceStatistics(status="ok", consumed={"t": 1}, refused={"t": 1}, lag={("t", 0): 1})
-    return HubCollector("n1", lambda: broker, lambda: {"kafka": source}, lambda: port, lambda: auth, ["sse"])
+    return HubCollector(
+        "n1",
+        lambda: broker,
+        lambda: {"kafka": source},
+        lambda: port,
+        lambda: auth,
+        lambda: provider,
+        ["sse"],
+    )
 
 
 # --- logs ---------------------------------------------------------------------------------------------------
