@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from hub.core.broker import Broker, BrokerLimits
+from hub.core.channel import Channel
 from hub.core.registry import RegistryLimits
 from hub.sansio.errors import ErrorCode, PublishRefused, RequestRefused
 from hub.sansio.identity import ANONYMOUS, Identity
@@ -92,3 +93,29 @@ async def test_private_channels_are_one_per_user(autojump_clock: Clock) -> None:
         broker.publish("mine:1", b"1")
     with pytest.raises(RequestRefused):
         broker.registry.open("mine:1", ANONYMOUS)
+
+
+async def test_a_full_node_looks_for_room_once_a_second(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is at all channels, so names for which there is no room must not cost one each."""
+    broker = make_broker(channels=20)
+    for number in range(20):
+        broker.registry.open(f"ev:{number}", ANONYMOUS).waiters.add(trio.Event())
+    looks = 0
+    is_wanted = Channel.is_wanted.fget  # type: ignore[attr-defined]
+
+    def count(channel: Channel) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(is_wanted(channel))
+
+    monkeypatch.setattr(Channel, "is_wanted", property(count))
+    for number in range(100):
+        with pytest.raises(RequestRefused):
+            broker.registry.open(f"ev:x{number}", ANONYMOUS)
+    assert looks == 20
+    await trio.sleep(1.1)
+    with pytest.raises(RequestRefused):
+        broker.registry.open("ev:x", ANONYMOUS)
+    assert looks == 40

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from hub.sansio.errors import ErrorCode, PublishRefused
 from hub.sansio.publication import MAX_SEQ, MAX_UPDATE_ID
-from hub.sansio.publish_request import find_channel, parse_item, split_body
+from hub.sansio.publish_request import (
+    MAX_ID_LENGTH,
+    MAX_USER_LENGTH,
+    find_channel,
+    parse_item,
+    split_body,
+)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 values = st.recursive(
@@ -163,3 +169,12 @@ def test_a_refused_item_may_name_its_channel_all_the_same(raw: bytes) -> None:
 )  # fmt: skip
 def test_what_names_no_channel(raw: bytes) -> None:
     assert find_channel(raw) is None
+
+
+@pytest.mark.parametrize("name, longest", [("id", MAX_ID_LENGTH), ("user", MAX_USER_LENGTH)])
+def test_what_is_remembered_is_short(name: str, longest: int) -> None:
+    body = '{"channel":"a","data":1,"%s":"%s"}'
+    item, _ = parse_item((body % (name, "x" * longest)).encode())
+    assert len(getattr(item, name)) == longest
+    with pytest.raises(PublishRefused, match=name):
+        parse_item((body % (name, "x" * (longest + 1))).encode())
